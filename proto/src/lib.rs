@@ -3,12 +3,19 @@
 //! ```text
 //! report     what an agent says of its host
 //! envelope   the bytes in which a message travels, and the exact ones that are signed
+//! ack        the answer to it
 //! sign       a key per kind of message, made from the PSK; MAC and verification
 //! psk        the PSK itself and where it comes from; txt reads it from DNS
 //! settings   `.env` and environment variables, the same names on both sides
 //! limits     sizes, ages, ports, paths
 //! ```
 
+pub mod ack;
+pub mod envelope;
 pub mod ids;
 pub mod limits;
+pub mod psk;
 pub mod report;
+pub mod settings;
+pub mod sign;
+pub mod txt;

@@ -125,6 +125,13 @@ pub(crate) struct Printed {
     pub(crate) body: Body,
 }
 
+impl Printed {
+    /// Bytes of memory that it keeps alive.
+    pub(crate) fn held(&self) -> usize {
+        self.head.len() + self.body.held()
+    }
+}
+
 impl Body {
     /// The bytes themselves.
     #[must_use]
@@ -137,7 +144,7 @@ impl Body {
     }
 
     /// Bytes of memory that this body keeps alive.
-    pub(crate) fn held(&self) -> usize {
+    fn held(&self) -> usize {
         match self {
             Self::Static(_) => 0,
             other => other.bytes().len(),

@@ -76,7 +76,7 @@ impl Conn {
         match &self.state {
             State::Reading(incoming) => incoming.held(),
             State::Working { bytes, .. } => *bytes,
-            State::Writing { answer, .. } => answer.head.len() + answer.body.held(),
+            State::Writing { answer, .. } => answer.held(),
             State::Draining { .. } => 0,
         }
     }

@@ -1,11 +1,10 @@
 //! The gate's one thread: its epoll loop.
 
-use crate::answer::Printed;
 use crate::conn::{Conn, State, Step};
 use crate::head::Head;
 use crate::limits::Limits;
 use crate::refusal::{MakeRefusal, Refusal, plain_refusal};
-use crate::reply::{Mailbox, Reply, Shared};
+use crate::reply::{Letter, Mailbox, Reply, Shared};
 use crate::request::{Request, normalised};
 use crate::stats::{Counters, Stats};
 use crate::stop::Stop;
@@ -58,6 +57,7 @@ impl Gate {
         let mut front = Front::start(self, listeners)?;
         let result = front.serve(stop, grace);
         let finished = front.table.len() == 0;
+        front.shared.mailbox.close();
         front.workers.stop(finished);
         result.map(|()| counters.snapshot())
     }
@@ -111,7 +111,7 @@ impl Front {
         let Gate { limits, handler, make_refusal, counters } = gate;
         let table = Table::new(FIRST_CONN, Arc::clone(&counters));
         let shared = Arc::new(Shared { mailbox: Mailbox::new()?, counters, make_refusal });
-        let workers = Workers::start(limits.workers, limits.queue, &handler, &shared)?;
+        let workers = Workers::start(&limits, &handler, &shared)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&shared.mailbox, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         for listener in &listeners {
@@ -130,7 +130,7 @@ impl Front {
     fn serve(&mut self, stop: &Stop, grace: Duration) -> io::Result<()> {
         self.epoll.add(stop.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         let mut events = [EpollEvent::empty(); 256];
-        let mut answers = Vec::new();
+        let mut letters = Vec::new();
         let mut swept = self.now;
         let mut leave_at = None;
         loop {
@@ -153,9 +153,9 @@ impl Front {
                     listener => self.accept(listener),
                 }
             }
-            self.shared.mailbox.take(&mut answers);
-            for (id, answer) in answers.drain(..) {
-                self.deliver(id, answer);
+            self.shared.mailbox.take(&mut letters);
+            for letter in letters.drain(..) {
+                self.deliver(letter);
             }
             if self.now.duration_since(swept) >= SWEEP {
                 swept = self.now;
@@ -269,10 +269,11 @@ impl Front {
     }
 
     /// A handler's answer: for a connection that still waits for it.
-    fn deliver(&mut self, id: u64, answer: Printed) {
+    fn deliver(&mut self, Letter { id, answer, unanswered }: Letter) {
         let Some(conn) = self.table.get_mut(id) else { return };
         if matches!(conn.state, State::Working { .. }) {
-            Counters::add(&self.shared.counters.served, 1);
+            let counters = &self.shared.counters;
+            Counters::add(if unanswered { &counters.unanswered } else { &counters.served }, 1);
             conn.begin_answer(answer, self.now + self.limits.write);
             self.table.settle(id);
             self.advance(id);

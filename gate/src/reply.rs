@@ -7,7 +7,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The right to answer one request, once, from any thread and at any time.
 ///
@@ -28,8 +28,26 @@ pub(crate) struct Shared {
 
 /// Answers on their way to the gate's thread; its descriptor is readable when some have come.
 pub(crate) struct Mailbox {
-    answers: Mutex<Vec<(u64, Printed)>>,
+    inbox: Mutex<Inbox>,
     bell: EventFd,
+    taken: Condvar,
+}
+
+#[derive(Default)]
+struct Inbox {
+    letters: Vec<Letter>,
+    /// Bytes that the letters hold.
+    bytes: usize,
+    /// The gate has ended: nobody takes any more.
+    closed: bool,
+}
+
+/// One answer and the connection that it is for.
+pub(crate) struct Letter {
+    pub(crate) id: u64,
+    pub(crate) answer: Printed,
+    /// The handler dropped its reply, so this is the gate's own 500.
+    pub(crate) unanswered: bool,
 }
 
 impl Reply {
@@ -40,7 +58,8 @@ impl Reply {
     /// Answers the request. Never blocks on the client.
     pub fn send(mut self, answer: Answer) {
         if let Some(shared) = self.shared.take() {
-            shared.mailbox.put(self.id, answer.print(self.without_body));
+            let answer = answer.print(self.without_body);
+            shared.mailbox.put(Letter { id: self.id, answer, unanswered: false });
         }
     }
 
@@ -53,8 +72,8 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            Counters::add(&shared.counters.unanswered, 1);
-            shared.mailbox.put(self.id, shared.refusal(Refusal::NoAnswer).print(self.without_body));
+            let answer = shared.refusal(Refusal::NoAnswer).print(self.without_body);
+            shared.mailbox.put(Letter { id: self.id, answer, unanswered: true });
         }
     }
 }
@@ -74,14 +93,18 @@ impl Shared {
 impl Mailbox {
     pub(crate) fn new() -> io::Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { answers: Mutex::new(Vec::new()), bell })
+        Ok(Self { inbox: Mutex::default(), bell, taken: Condvar::new() })
     }
 
-    fn put(&self, id: u64, answer: Printed) {
-        let mut answers = self.lock();
-        let first = answers.is_empty();
-        answers.push((id, answer));
-        drop(answers);
+    fn put(&self, letter: Letter) {
+        let mut inbox = self.lock();
+        if inbox.closed {
+            return;
+        }
+        let first = inbox.letters.is_empty();
+        inbox.bytes += letter.answer.held();
+        inbox.letters.push(letter);
+        drop(inbox);
         // Only the first of a batch rings: the gate takes all that have come.
         if first && let Err(error) = self.bell.write(1) {
             log::error!("cannot wake the gate: {error}"); // it still looks five times a second
@@ -89,8 +112,22 @@ impl Mailbox {
     }
 
     /// Swaps the answers that have come with the (empty) `into`.
-    pub(crate) fn take(&self, into: &mut Vec<(u64, Printed)>) {
-        std::mem::swap(&mut *self.lock(), into);
+    pub(crate) fn take(&self, into: &mut Vec<Letter>) {
+        let mut inbox = self.lock();
+        std::mem::swap(&mut inbox.letters, into);
+        inbox.bytes = 0;
+        drop(inbox);
+        if !into.is_empty() {
+            self.taken.notify_all();
+        }
+    }
+
+    /// Waits until the gate has taken what exceeds `limit` bytes. It never waits for a client, so this is short;
+    /// but workers can make large answers faster than the gate can pass them on.
+    pub(crate) fn wait_for_room(&self, limit: usize) {
+        let inbox = self.lock();
+        let full = |inbox: &mut Inbox| inbox.bytes > limit && !inbox.closed;
+        drop(self.taken.wait_while(inbox, full).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Silences the descriptor until the next answer comes.
@@ -99,8 +136,14 @@ impl Mailbox {
         let _ = self.bell.read();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Printed)>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Throws away what comes from now on.
+    pub(crate) fn close(&self) {
+        *self.lock() = Inbox { closed: true, ..Inbox::default() };
+        self.taken.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,17 +157,18 @@ impl AsFd for Mailbox {
 mod tests {
     use super::*;
     use crate::refusal::plain_refusal;
+    use std::time::Duration;
 
     fn shared() -> Arc<Shared> {
         let mailbox = Mailbox::new().unwrap();
         Arc::new(Shared { mailbox, counters: Arc::default(), make_refusal: plain_refusal })
     }
 
-    fn status_lines(shared: &Shared) -> Vec<(u64, String)> {
+    fn letters(shared: &Shared) -> Vec<(u64, String, bool)> {
         let mut taken = Vec::new();
         shared.mailbox.take(&mut taken);
         let line = |head: &[u8]| String::from_utf8_lossy(head).lines().next().unwrap_or_default().to_owned();
-        taken.iter().map(|(id, printed)| (*id, line(&printed.head))).collect()
+        taken.iter().map(|letter| (letter.id, line(&letter.answer.head), letter.unanswered)).collect()
     }
 
     #[test]
@@ -132,15 +176,36 @@ mod tests {
         let shared = shared();
         let reply = Reply::new(7, false, Arc::clone(&shared));
         std::thread::spawn(move || reply.send(Answer::text(201, "made"))).join().unwrap();
-        assert_eq!(status_lines(&shared), [(7, "HTTP/1.1 201 Created".to_owned())]);
-        assert!(status_lines(&shared).is_empty());
+        assert_eq!(letters(&shared), [(7, "HTTP/1.1 201 Created".to_owned(), false)]);
+        assert!(letters(&shared).is_empty());
     }
 
     #[test]
     fn a_dropped_reply_is_a_500() {
         let shared = shared();
         drop(Reply::new(8, false, Arc::clone(&shared)));
-        assert_eq!(status_lines(&shared), [(8, "HTTP/1.1 500 Internal Server Error".to_owned())]);
-        assert_eq!(shared.counters.snapshot().unanswered, 1);
+        assert_eq!(letters(&shared), [(8, "HTTP/1.1 500 Internal Server Error".to_owned(), true)]);
+    }
+
+    #[test]
+    fn whoever_makes_answers_faster_than_they_leave_has_to_wait() {
+        let shared = shared();
+        Reply::new(1, false, Arc::clone(&shared)).send(Answer::text(200, "x".repeat(5000)));
+        shared.mailbox.wait_for_room(6000);
+        let waiting = Arc::clone(&shared);
+        let waiter = std::thread::spawn(move || waiting.mailbox.wait_for_room(100));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiter.is_finished(), "5000 bytes are more than 100");
+        assert_eq!(letters(&shared).len(), 1);
+        waiter.join().unwrap();
+    }
+
+    #[test]
+    fn a_closed_mailbox_keeps_nothing_and_no_one_waiting() {
+        let shared = shared();
+        shared.mailbox.close();
+        Reply::new(1, false, Arc::clone(&shared)).send(Answer::text(200, "x".repeat(5000)));
+        shared.mailbox.wait_for_room(0);
+        assert!(letters(&shared).is_empty());
     }
 }

@@ -108,6 +108,8 @@ pub struct SystemData {
     pub neighbours_source: Source,
     /// WireGuard devices, by name.
     pub wireguard: Vec<WireGuardDevice>,
+    /// Where `wireguard` came from: without a source an empty list says nothing of the host.
+    pub wireguard_source: Source,
     /// WireGuard peers that the host has, all devices together.
     pub peers_total: u32,
 }
@@ -123,6 +125,8 @@ pub enum Source {
     Proc,
     /// rtnetlink(7).
     Netlink,
+    /// The wg(8) command.
+    Wg,
     /// A source that this version does not know.
     #[serde(other)]
     Other,

@@ -1,0 +1,90 @@
+//! This host, as far as it can be read: the only place that reads files under /proc and /sys, asks
+//! for addresses, and runs `wg`.
+//!
+//! ```text
+//! wg show all dump ─▶ WireGuard devices ─┐ names
+//! /proc/net/dev, /sys/class/net ─────────┴▶ interfaces
+//! /proc/net/route, ipv6_route, arp ───────▶ routes, neighbours
+//! /proc, os-release ──────────────────────▶ the host's own figures
+//! ```
+//!
+//! Whatever cannot be read is left at its default and named in a [`Problem`]; the rest goes on.
+
+mod addresses;
+mod files;
+mod hardware;
+mod host;
+mod interfaces;
+mod keep;
+mod neighbours;
+mod problems;
+mod routes;
+mod wg_command;
+mod wireguard;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use nix::sys::utsname::uname;
+use proto::report::{Problem, SystemData};
+
+pub use addresses::Addresses;
+pub use hardware::hardware_id;
+pub use wg_command::Wg;
+
+use files::SmallFiles;
+use problems::Problems;
+
+/// Where a host is read from. [`Sources::system`] is this host; tests point it at a copied tree.
+#[derive(Debug)]
+pub struct Sources {
+    /// Root of the file system, for `etc`, `usr/lib`, `var`: `/`.
+    pub root: PathBuf,
+    /// Where procfs is mounted: `/proc`.
+    pub proc_root: PathBuf,
+    /// Where sysfs is mounted: `/sys`.
+    pub sys_root: PathBuf,
+    /// The `wg` command.
+    pub wg: Wg,
+    /// Where interface addresses come from.
+    pub addresses: Addresses,
+    /// Machine hardware name, as `uname -m`.
+    pub arch: String,
+}
+
+impl Sources {
+    /// This host.
+    #[must_use]
+    pub fn system() -> Self {
+        let arch = uname().map(|names| names.machine().to_string_lossy().into_owned());
+        Self {
+            root: PathBuf::from("/"),
+            proc_root: PathBuf::from("/proc"),
+            sys_root: PathBuf::from("/sys"),
+            wg: Wg::new("wg"),
+            addresses: Addresses::System,
+            arch: arch.unwrap_or_else(|_| std::env::consts::ARCH.to_owned()),
+        }
+    }
+}
+
+/// Reads the host once. `now` is the host's own clock, by which handshakes are aged. Every list is
+/// within [`proto::limits`]; where one was cut, its `*_total` or a problem says so.
+///
+/// Without output from `wg`, `wireguard` is empty, `wireguard_source` is `None` and a problem of
+/// the source `wg` says why: no device is known to be gone.
+#[must_use]
+pub fn collect(sources: &Sources, now: SystemTime) -> (SystemData, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let mut files = SmallFiles::default();
+    let mut system = SystemData::default();
+
+    let dump = wireguard::dump(sources);
+    let names = wireguard::names(sources, dump.as_ref().ok());
+    interfaces::read(sources, &names, &mut files, &mut problems, &mut system);
+    wireguard::read(dump, now, &mut problems, &mut system);
+    routes::read(sources, &mut problems, &mut system);
+    neighbours::read(sources, &mut problems, &mut system);
+    host::read(sources, &mut files, &mut problems, &mut system);
+    (system, problems.into_list())
+}

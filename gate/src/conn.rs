@@ -49,6 +49,8 @@ pub(crate) enum Step {
     AwaitInput,
     /// Tell when more can be written.
     AwaitOutput,
+    /// Nothing, until the handler answers.
+    AwaitAnswer,
     /// Hand this request to a worker.
     Serve(Box<Head>, Vec<u8>),
     /// Answer with this refusal.
@@ -85,7 +87,7 @@ impl Conn {
     pub(crate) fn advance(&mut self, scratch: &mut [u8], now: Instant, limits: &Limits) -> Step {
         match self.state {
             State::Reading(_) => self.read(scratch, limits),
-            State::Working { .. } => Step::AwaitInput,
+            State::Working { .. } => Step::AwaitAnswer,
             State::Writing { .. } => self.write(scratch, now, limits),
             State::Draining { .. } => self.drain(scratch),
         }

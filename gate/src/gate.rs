@@ -3,6 +3,7 @@
 use crate::conn::{Conn, State, Step};
 use crate::head::Head;
 use crate::limits::Limits;
+use crate::listen::{Trouble, accept_trouble};
 use crate::refusal::{MakeRefusal, Refusal, plain_refusal};
 use crate::reply::{Letter, Mailbox, Reply, Shared};
 use crate::request::{Request, normalised};
@@ -110,7 +111,9 @@ impl Front {
     fn start(gate: Gate, listeners: Vec<TcpListener>) -> io::Result<Self> {
         let Gate { limits, handler, make_refusal, counters } = gate;
         let table = Table::new(FIRST_CONN, Arc::clone(&counters));
-        let shared = Arc::new(Shared { mailbox: Mailbox::new()?, counters, make_refusal });
+        // A share of the budget, as these bytes come on top of what the connections hold.
+        let mailbox = Mailbox::new(limits.buffered / 4)?;
+        let shared = Arc::new(Shared { mailbox, counters, make_refusal });
         let workers = Workers::start(&limits, &handler, &shared)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&shared.mailbox, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
@@ -224,6 +227,7 @@ impl Front {
         match conn.advance(&mut self.scratch, self.now, &self.limits) {
             Step::AwaitInput => self.watch(id, EpollFlags::EPOLLIN),
             Step::AwaitOutput => self.watch(id, EpollFlags::EPOLLOUT),
+            Step::AwaitAnswer => {}
             Step::Serve(head, body) => self.submit(id, *head, body),
             Step::Refuse(refusal) => self.refuse(id, refusal),
             Step::Close => drop(self.table.remove(id)),
@@ -322,29 +326,5 @@ impl Front {
             self.watch_listeners()?;
         }
         Ok(())
-    }
-}
-
-/// What an error of accept is about.
-enum Trouble {
-    /// No one is waiting.
-    Nobody,
-    /// One client that is gone already, or that the network or a firewall took away (accept(2)).
-    ThatClient,
-    /// Descriptors or memory; or something unheard of, where a pause is the safe thing too.
-    Exhausted,
-}
-
-fn accept_trouble(error: &io::Error) -> Trouble {
-    use Errno as E;
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(E::EAGAIN) => Trouble::Nobody,
-        Some(E::ECONNABORTED | E::EINTR | E::EPROTO | E::EPERM | E::ENOPROTOOPT | E::EOPNOTSUPP) => {
-            Trouble::ThatClient
-        }
-        Some(E::ENETDOWN | E::EHOSTDOWN | E::ENONET | E::EHOSTUNREACH | E::ENETUNREACH | E::ETIMEDOUT) => {
-            Trouble::ThatClient
-        }
-        _ => Trouble::Exhausted,
     }
 }

@@ -47,6 +47,31 @@ fn named(address: SocketAddr, error: Errno) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
 
+/// What an error of accept is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// No one is waiting.
+    Nobody,
+    /// One client that is gone already, or that the network or a firewall took away (accept(2)).
+    ThatClient,
+    /// Descriptors or memory; or something unheard of, where a pause is the safe thing too.
+    Exhausted,
+}
+
+pub(crate) fn accept_trouble(error: &io::Error) -> Trouble {
+    use Errno as E;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(E::EAGAIN) => Trouble::Nobody,
+        Some(E::ECONNABORTED | E::EINTR | E::EPROTO | E::EPERM | E::ENOPROTOOPT | E::EOPNOTSUPP) => {
+            Trouble::ThatClient
+        }
+        Some(E::ENETDOWN | E::EHOSTDOWN | E::ENONET | E::EHOSTUNREACH | E::ENETUNREACH | E::ETIMEDOUT) => {
+            Trouble::ThatClient
+        }
+        _ => Trouble::Exhausted,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +96,17 @@ mod tests {
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         let foreign = listen("192.0.2.1:0".parse().unwrap()).unwrap_err();
         assert!(foreign.to_string().contains("192.0.2.1:0"), "{foreign}");
+    }
+
+    #[test]
+    fn only_exhaustion_pauses_accept() {
+        let trouble = |errno: Errno| accept_trouble(&io::Error::from(errno));
+        assert_eq!(trouble(Errno::EAGAIN), Trouble::Nobody);
+        for errno in [Errno::ECONNABORTED, Errno::EPERM, Errno::ENETUNREACH] {
+            assert_eq!(trouble(errno), Trouble::ThatClient, "{errno}");
+        }
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EINVAL] {
+            assert_eq!(trouble(errno), Trouble::Exhausted, "{errno}");
+        }
     }
 }

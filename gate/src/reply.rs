@@ -30,6 +30,8 @@ pub(crate) struct Shared {
 pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
     bell: EventFd,
+    /// More bytes than this make workers wait.
+    room: usize,
     taken: Condvar,
 }
 
@@ -91,9 +93,9 @@ impl Shared {
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(room: usize) -> io::Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { inbox: Mutex::default(), bell, taken: Condvar::new() })
+        Ok(Self { inbox: Mutex::default(), bell, room, taken: Condvar::new() })
     }
 
     fn put(&self, letter: Letter) {
@@ -115,18 +117,18 @@ impl Mailbox {
     pub(crate) fn take(&self, into: &mut Vec<Letter>) {
         let mut inbox = self.lock();
         std::mem::swap(&mut inbox.letters, into);
-        inbox.bytes = 0;
+        let crowded = std::mem::take(&mut inbox.bytes) > self.room;
         drop(inbox);
-        if !into.is_empty() {
+        if crowded {
             self.taken.notify_all();
         }
     }
 
-    /// Waits until the gate has taken what exceeds `limit` bytes. It never waits for a client, so this is short;
-    /// but workers can make large answers faster than the gate can pass them on.
-    pub(crate) fn wait_for_room(&self, limit: usize) {
+    /// Waits until the gate has taken what is too much. It never waits for a client, so this is short; but
+    /// workers can make large answers faster than the gate can pass them on.
+    pub(crate) fn wait_for_room(&self) {
         let inbox = self.lock();
-        let full = |inbox: &mut Inbox| inbox.bytes > limit && !inbox.closed;
+        let full = |inbox: &mut Inbox| inbox.bytes > self.room && !inbox.closed;
         drop(self.taken.wait_while(inbox, full).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -160,7 +162,7 @@ mod tests {
     use std::time::Duration;
 
     fn shared() -> Arc<Shared> {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(5000).unwrap();
         Arc::new(Shared { mailbox, counters: Arc::default(), make_refusal: plain_refusal })
     }
 
@@ -190,13 +192,14 @@ mod tests {
     #[test]
     fn whoever_makes_answers_faster_than_they_leave_has_to_wait() {
         let shared = shared();
-        Reply::new(1, false, Arc::clone(&shared)).send(Answer::text(200, "x".repeat(5000)));
-        shared.mailbox.wait_for_room(6000);
+        Reply::new(1, false, Arc::clone(&shared)).send(Answer::text(200, "small"));
+        shared.mailbox.wait_for_room();
+        Reply::new(2, false, Arc::clone(&shared)).send(Answer::text(200, "x".repeat(5000)));
         let waiting = Arc::clone(&shared);
-        let waiter = std::thread::spawn(move || waiting.mailbox.wait_for_room(100));
+        let waiter = std::thread::spawn(move || waiting.mailbox.wait_for_room());
         std::thread::sleep(Duration::from_millis(50));
-        assert!(!waiter.is_finished(), "5000 bytes are more than 100");
-        assert_eq!(letters(&shared).len(), 1);
+        assert!(!waiter.is_finished(), "5000 bytes and two heads are too much");
+        assert_eq!(letters(&shared).len(), 2);
         waiter.join().unwrap();
     }
 
@@ -205,7 +208,7 @@ mod tests {
         let shared = shared();
         shared.mailbox.close();
         Reply::new(1, false, Arc::clone(&shared)).send(Answer::text(200, "x".repeat(5000)));
-        shared.mailbox.wait_for_room(0);
+        shared.mailbox.wait_for_room();
         assert!(letters(&shared).is_empty());
     }
 }

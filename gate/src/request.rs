@@ -1,10 +1,11 @@
 //! What a handler receives.
 
 use crate::head::{Head, Headers};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// A whole request that passed every check.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     /// As sent, case-sensitive: `GET`, `POST`, ...
     pub method: String,
@@ -35,6 +36,14 @@ impl Request {
     }
 }
 
+/// Without query, header values and body, which may be secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, path, headers, body, peer, .. } = self;
+        write!(f, "{method} {path} from {peer}, {headers:?}, {} bytes", body.len())
+    }
+}
+
 /// `::ffff:192.0.2.1` is 192.0.2.1 as a dual-stack socket shows it.
 pub(crate) fn normalised(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -53,5 +62,20 @@ mod tests {
         assert_eq!(normalised(mapped), "192.0.2.1:80".parse().unwrap());
         let scoped: SocketAddr = "[fe80::1%3]:80".parse().unwrap();
         assert_eq!(normalised(scoped), scoped);
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_output() {
+        let request = Request {
+            method: "GET".into(),
+            path: "/p".into(),
+            query: Some("token=q5".into()),
+            headers: [("Authorization", "q5")].into_iter().collect(),
+            body: b"q5".to_vec(),
+            peer: "192.0.2.1:80".parse().unwrap(),
+            local: "192.0.2.2:80".parse().unwrap(),
+        };
+        assert_eq!(request.header("authorization"), Some("q5"));
+        assert_eq!(format!("{request:?}"), "GET /p from 192.0.2.1:80, [\"Authorization\"], 2 bytes");
     }
 }

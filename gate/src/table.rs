@@ -109,3 +109,60 @@ impl Table {
         dropped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::Answer;
+    use crate::incoming::Incoming;
+    use crate::limits::Limits;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    fn conn(since: Instant, state: State) -> Conn {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sock = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let peer = sock.peer_addr().unwrap();
+        Conn { state, ..Conn::new(sock, peer, since, &Limits::default()) }
+    }
+
+    fn writing(bytes: usize) -> State {
+        State::Writing { answer: Answer::text(200, "x".repeat(bytes)).print(false), sent: 0 }
+    }
+
+    #[test]
+    fn sums_follow_states_and_the_largest_goes_first() {
+        let mut table = Table::new(10, Arc::default());
+        let now = Instant::now();
+        let small = table.insert(conn(now, writing(1000)));
+        let large = table.insert(conn(now, writing(5000)));
+        let working = table.insert(conn(now, State::Working { bytes: 9000, without_body: false }));
+        for id in [small, large, working] {
+            table.settle(id);
+        }
+        assert!(table.buffered() > 15_000, "{}", table.buffered());
+        table.slim(14_000);
+        assert!(table.get_mut(large).is_none() && table.get_mut(small).is_some());
+        table.slim(0);
+        assert!(table.get_mut(small).is_none(), "what is worked on stays");
+        assert_eq!((table.len(), table.buffered()), (1, 9000));
+        assert!(!table.evict());
+        table.remove(working);
+        let stats = table.counters.snapshot();
+        assert_eq!((stats.open, stats.buffered, stats.evicted), (0, 0, 2));
+    }
+
+    #[test]
+    fn a_shutdown_drops_the_untouched_and_hurries_the_rest() {
+        let mut table = Table::new(10, Arc::default());
+        let now = Instant::now();
+        let mut begun = Incoming::default();
+        begun.feed(b"GET", &Limits::default());
+        table.insert(conn(now, State::Reading(Incoming::default())));
+        let begun = table.insert(conn(now, State::Reading(begun)));
+        table.hurry(now + Duration::from_secs(1));
+        assert_eq!(table.len(), 1);
+        assert!(table.overdue(now).is_empty());
+        assert_eq!(table.overdue(now + Duration::from_secs(1)), [begun]);
+    }
+}

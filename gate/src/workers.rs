@@ -40,15 +40,13 @@ impl Workers {
     pub(crate) fn start(limits: &Limits, handler: &Arc<Handler>, shared: &Arc<Shared>) -> io::Result<Self> {
         let queue = Queue { state: Mutex::default(), ready: Condvar::new(), capacity: limits.queue.max(1) };
         let mut workers = Self { queue: Arc::new(queue), threads: Vec::with_capacity(limits.workers) };
-        // A share of the budget, as these bytes come on top of what the connections hold.
-        let room = limits.buffered / 4;
         for n in 0..limits.workers.max(1) {
             let (queue, handler, shared) =
                 (Arc::clone(&workers.queue), Arc::clone(handler), Arc::clone(shared));
             let work = move || {
                 while let Some((request, reply)) = queue.next() {
                     run(&*handler, request, reply, &shared.counters);
-                    shared.mailbox.wait_for_room(room);
+                    shared.mailbox.wait_for_room();
                 }
             };
             workers.threads.push(Builder::new().name(format!("worker-{n}")).stack_size(STACK).spawn(work)?);

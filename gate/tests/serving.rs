@@ -4,6 +4,7 @@ mod attacks;
 mod victim;
 
 use attacks::{connect, descriptors, exchange, receive, status_of};
+use gate::{Answer, Gate, Limits, Stop, listen};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -117,4 +118,36 @@ fn a_client_that_leaves_before_its_answer_leaves_nothing_behind() {
     assert_eq!(status_of(&get(victim.address, "/later")), 200);
     victim.wait_for_descriptors(before);
     assert_eq!(status_of(&get(victim.address, "/ok")), 200);
+}
+
+#[test]
+fn one_gate_serves_several_listeners_and_tells_how_it_fares() {
+    let listeners =
+        vec![listen("[::]:0".parse().unwrap()).unwrap(), listen("127.0.0.1:0".parse().unwrap()).unwrap()];
+    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    let stop = Stop::new().unwrap();
+    let limits =
+        Limits { body_for: |path| if path == "/small" { 3 } else { usize::MAX }, ..Limits::default() };
+    let gate = Gate::new(limits, |request, reply| {
+        reply.send(Answer::text(200, format!("{} {}", request.peer.ip(), request.local)));
+    })
+    .with_refusals(|status, reason| Answer::json(status, format!("{{\"error\":\"{reason}\"}}")));
+    let counters = gate.counters();
+    let running = std::thread::spawn({
+        let stop = stop.clone();
+        move || gate.run(listeners, &stop, Duration::from_secs(1))
+    });
+    for port in ports {
+        let answer = get(SocketAddr::from(([127, 0, 0, 1], port)), "/");
+        assert!(answer.ends_with(&format!("127.0.0.1 127.0.0.1:{port}")), "{answer}");
+        let small = b"POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nfour";
+        let refused = exchange(SocketAddr::from(([127, 0, 0, 1], port)), small).unwrap();
+        assert_eq!(status_of(&refused), 413, "{refused}");
+        assert!(refused.ends_with("{\"error\":\"the request body is too large\"}"), "{refused}");
+    }
+    let live = counters.snapshot();
+    assert_eq!((live.accepted, live.served, live.refused_4xx), (4, 2, 2));
+    stop.trigger();
+    let last = running.join().unwrap().unwrap();
+    assert_eq!((last.open, last.buffered, last.served), (0, 0, 2));
 }

@@ -123,7 +123,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sock = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let peer = sock.peer_addr().unwrap();
-        Conn { state, ..Conn::new(sock, peer, since, &Limits::default()) }
+        let mut conn = Conn::new(sock, peer, since, &Limits::default());
+        conn.state = state;
+        conn
     }
 
     fn writing(bytes: usize) -> State {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
-use crate::{Error, bin, command};
+use crate::{Error, bin, command, kernel};
 
 /// One thing a test needs.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub enum Need {
     Device(&'static str),
     /// A built binary of this workspace: `agent`, `manager`.
     Bin(&'static str),
+    /// The unpacked Debian kernel.
+    Kernel,
 }
 
 /// What [`crate::Mesh`] needs.
@@ -33,6 +35,19 @@ pub const MESH: &[Need] = &[
     Need::Tool("ping"),
     Need::Tool("dnsmasq"),
     Need::Device("/dev/net/tun"),
+];
+
+/// What [`crate::Kernel`] needs.
+pub const KERNEL: &[Need] = &[
+    Need::Tool("qemu-system-x86_64"),
+    Need::Tool("busybox"),
+    Need::Tool("modprobe"),
+    Need::Tool("cpio"),
+    Need::Tool("ldd"),
+    Need::Tool("ip"),
+    Need::Tool("wg"),
+    Need::Tool("setpriv"),
+    Need::Kernel,
 ];
 
 /// Whether all `needs` are met. Where not, the test is to return: it says so on the real standard
@@ -63,6 +78,7 @@ fn missing(need: Need) -> Option<String> {
         Need::Tool(tool) => (!on_path(tool)).then(|| format!("the command {tool}")),
         Need::Device(path) => (!Path::new(path).exists()).then(|| path.to_owned()),
         Need::Bin(name) => bin(name).err().map(|error: Error| error.to_string()),
+        Need::Kernel => kernel::installed().err().map(|error| error.to_string()),
     }
 }
 

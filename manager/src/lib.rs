@@ -1,1 +1,28 @@
-//! placeholder
+//! The manager: receive -> verify -> store -> infer -> alarm -> serve.
+//!
+//! ```text
+//! gate      hands whole HTTP requests to `handle`, the flow in one place
+//! request   what is asked for           reply    what is answered
+//! verify    authentic and fresh?        replay   seen before?
+//! intake    told apart, filed and applied, in the transaction of `store::writer`
+//! fleet     who is there now            view     what the API shows of it
+//! ```
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod error;
+pub mod fleet;
+pub mod handle;
+pub mod intake;
+pub mod psks;
+pub mod refusals;
+pub mod replay;
+pub mod reply;
+pub mod request;
+pub mod store;
+pub mod sweep;
+pub mod verify;
+pub mod view;

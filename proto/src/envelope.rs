@@ -147,13 +147,14 @@ impl<'a> Envelope<'a> {
         self.header.with_fields(self.payload, |fields| secret.key(kind).verify(fields, &mac))
     }
 
-    /// Whether every hop was written by a holder of `secret`, in this order.
+    /// Whether every hop was written by a holder of one of the secrets, in this order. Relays need
+    /// not agree on one: they rotate at different times.
     #[must_use]
-    pub fn hops_are_signed_with(&self, secret: &Secret) -> bool {
-        let key = secret.key(Kind::Relay);
+    pub fn hops_are_signed_with(&self, secrets: &[&Secret]) -> bool {
+        let keys: Vec<_> = secrets.iter().map(|secret| secret.key(Kind::Relay)).collect();
         let mut before = self.header.mac;
         self.header.path.iter().all(|hop| {
-            let good = hop.verify(&key, &before);
+            let good = keys.iter().any(|key| hop.verify(key, &before));
             before = hop.mac;
             good
         })
@@ -355,18 +356,18 @@ mod tests {
         for hop in 1..=3 {
             envelope.header.add_hop(AgentId([hop; 16]), i64::from(hop), &psk).unwrap();
         }
-        assert!(envelope.hops_are_signed_with(&psk) && envelope.is_signed_with(&psk));
+        assert!(envelope.hops_are_signed_with(&[&psk]) && envelope.is_signed_with(&psk));
         assert_eq!(envelope.header.add_hop(AgentId([4; 16]), 4, &psk), Err(EnvelopeError::Hops(4)));
         let bytes = envelope.to_bytes();
         let mut swapped = Envelope::parse(&bytes).unwrap();
         swapped.header.path.swap(0, 1);
-        assert!(!swapped.hops_are_signed_with(&psk));
+        assert!(!swapped.hops_are_signed_with(&[&psk]));
         let mut cut = Envelope::parse(&bytes).unwrap();
         cut.header.path.remove(0);
-        assert!(!cut.hops_are_signed_with(&psk));
+        assert!(!cut.hops_are_signed_with(&[&psk]));
         let mut forged = Envelope::parse(&bytes).unwrap();
         forged.header.path[2].agent = AgentId([9; 16]);
-        assert!(!forged.hops_are_signed_with(&psk));
+        assert!(!forged.hops_are_signed_with(&[&psk]));
     }
 
     #[test]

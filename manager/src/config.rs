@@ -1,0 +1,162 @@
+//! The manager's settings, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+use proto::ids::Cidr;
+use proto::limits::MANAGER_PORT;
+use proto::psk::{PskSource, Secret, read_secret_file};
+use proto::settings::{SettingError, Settings};
+use proto::txt;
+
+use crate::error::Error;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Who may read, beside loopback.
+    pub allow: Vec<Cidr>,
+    /// Path of the database.
+    pub database: PathBuf,
+    /// Where the PSK comes from; `None` is an error for the daemon only.
+    pub psk: Option<PskSource>,
+    /// File with the secret that resets are signed with.
+    pub admin_secret_file: Option<PathBuf>,
+    /// How long raw reports are kept.
+    pub retention: Duration,
+    /// What is logged.
+    pub log_level: LevelFilter,
+}
+
+/// Who may read unless it is set: the private networks of RFC 1918, the shared one of RFC 6598 (used
+/// by VPN overlays), and IPv6 unique local and link-local addresses.
+const PRIVATE: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"];
+
+impl Config {
+    /// Settings from `.env` in the working directory and from the environment.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn load() -> Result<Self, Error> {
+        let dot_env = match std::fs::read_to_string(".env") {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::Io(".env".to_owned(), error)),
+        };
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Self::from_settings(&Settings::new(&dot_env, environment)?)?)
+    }
+
+    /// Settings that are already read.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        let listen = settings
+            .parse("MANAGER_LISTEN", "ADDRESS:PORT, such as [::]:5086 or 127.0.0.1:5086", |text| {
+                text.parse().ok()
+            })?
+            .unwrap_or_else(|| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, MANAGER_PORT)));
+        let allow = settings
+            .list("MANAGER_ALLOW", "prefixes such as 10.0.0.0/8, comma-separated", |item| item.parse().ok())?
+            .unwrap_or_else(|| PRIVATE.iter().filter_map(|prefix| prefix.parse().ok()).collect());
+        Ok(Self {
+            listen,
+            allow,
+            database: settings.get("DATABASE").unwrap_or("kattila_manager.db").into(),
+            psk: psk_source(settings)?,
+            admin_secret_file: settings.get("ADMIN_SECRET_FILE").map(PathBuf::from),
+            retention: Duration::from_secs(3600 * settings.number("RETENTION", 1, 8760, 48)?),
+            log_level: settings
+                .parse("LOG_LEVEL", "error, warn, info, debug or trace", |text| {
+                    text.parse().ok().filter(|level| *level != LevelFilter::Off)
+                })?
+                .unwrap_or(LevelFilter::Info),
+        })
+    }
+
+    /// The PSK's source.
+    ///
+    /// # Errors
+    /// When none is set.
+    pub fn psk_source(&self) -> Result<&PskSource, SettingError> {
+        self.psk.as_ref().ok_or_else(|| {
+            SettingError::Missing(
+                "no PSK: set PSK_FILE to a file (mode 0600) that holds it, or DNS to the name whose \
+                 TXT record does, in .env or in the environment"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// The secret that resets are signed with; `None` where no file is set.
+    ///
+    /// # Errors
+    /// When the file cannot be read or others can read it.
+    pub fn admin_secret(&self) -> Result<Option<Secret>, Error> {
+        self.admin_secret_file
+            .as_deref()
+            .map(|path| read_secret_file(path).map_err(Error::Secret))
+            .transpose()
+    }
+}
+
+fn psk_source(settings: &Settings) -> Result<Option<PskSource>, SettingError> {
+    let servers = settings
+        .list("DNS_SERVER", "ADDRESS or ADDRESS:PORT, comma-separated", txt::server)?
+        .unwrap_or_default();
+    let fixed = settings.parse("PSK", "16 to 1024 printable characters", |text| Secret::new(text).ok())?;
+    Ok(fixed
+        .map(PskSource::Fixed)
+        .or_else(|| settings.get("PSK_FILE").map(|path| PskSource::File(path.into())))
+        .or_else(|| settings.get("DNS").map(|name| PskSource::Dns { name: name.to_owned(), servers })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, SettingError> {
+        Config::from_settings(&Settings::new(text, [])?)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_readme() {
+        let config = config("").unwrap();
+        assert_eq!(config.listen.to_string(), "[::]:5086");
+        assert_eq!(config.database, PathBuf::from("kattila_manager.db"));
+        assert_eq!(config.retention, Duration::from_secs(48 * 3600));
+        assert_eq!(config.log_level, LevelFilter::Info);
+        assert_eq!(config.allow.len(), PRIVATE.len());
+        assert!(config.psk_source().unwrap_err().to_string().contains("PSK_FILE"));
+    }
+
+    #[test]
+    fn malformed_values_are_named() {
+        let error = |text: &str| config(text).unwrap_err().to_string();
+        assert_eq!(
+            error("MANAGER_LISTEN=5086"),
+            "MANAGER_LISTEN=5086: expected ADDRESS:PORT, such as [::]:5086 or 127.0.0.1:5086"
+        );
+        assert!(
+            error("MANAGER_ALLOW=10.0.0.0/99").starts_with("MANAGER_ALLOW=10.0.0.0/99: expected prefixes")
+        );
+        assert!(error("LOG_LEVEL=loud").starts_with("LOG_LEVEL=loud: expected error, warn"));
+        assert!(error("DNS_SERVER=dns.example.org").starts_with("DNS_SERVER=dns.example.org: expected"));
+        assert!(!error("PSK=hunter2").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_nearest_source_of_the_psk_wins() {
+        let shown = |text: &str| config(text).unwrap().psk.unwrap().to_string();
+        assert_eq!(shown("DNS=a.example"), "TXT record of a.example");
+        assert_eq!(shown("DNS=a.example\nPSK_FILE=/f"), "file /f");
+        assert_eq!(shown("DNS=a.example\nPSK_FILE=/f\nPSK=correct-horse-battery"), "setting PSK");
+    }
+}

@@ -1,0 +1,110 @@
+//! The daemon: starts its threads, serves until it is told to stop, and ends in order.
+
+use std::io;
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gate::{Gate, Limits, Stop, listen, raise_nofile};
+use proto::limits::ENVELOPE_MAX;
+
+use crate::admin::Admin;
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::error::Error;
+use crate::handle::{Context, handle};
+use crate::psks::{self, Nudge};
+use crate::reply;
+use crate::store::writer::Writer;
+use crate::store::{self, Readers};
+use crate::sweep;
+
+/// How long requests under way may take when the daemon is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT. Everything acknowledged is on disk when it returns.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| Error::Io(what, error)
+    };
+    gate::block_signals().map_err(io("signals"))?;
+    simple_logger::SimpleLogger::new()
+        .with_level(config.log_level)
+        .with_utc_timestamps()
+        .init()
+        .map_err(|error| Error::Io("log".to_owned(), io::Error::other(error)))?;
+    let stop = Stop::on_signals().map_err(io("signals"))?;
+    let nofile = raise_nofile().map_err(io("RLIMIT_NOFILE"))?;
+    let source = config.psk_source()?.clone();
+    let admin = Admin::new(config.admin_secret()?);
+    let listener = listen(config.listen).map_err(io(&format!("MANAGER_LISTEN={}", config.listen)))?;
+
+    let connection = store::open(&config.database)?;
+    let at_database = |error| Error::Database(config.database.clone(), error);
+    let psk_health = Arc::new(RwLock::default());
+    psks::first(&source, &connection, &psk_health).map_err(at_database)?;
+    let (fleet, psks) = (Arc::default(), Arc::default());
+    let (writer, writing) =
+        Writer::start(connection, Arc::clone(&fleet), Arc::clone(&psks)).map_err(at_database)?;
+    let (nudge, nudged) = Nudge::new();
+    let keepers = [
+        spawn("psk", {
+            let (writer, health, stop) = (writer.clone(), Arc::clone(&psk_health), stop.clone());
+            move || psks::keep(&source, &writer, &nudged, &health, &stop)
+        }),
+        spawn("sweep", {
+            let (writer, retention, stop) = (writer.clone(), config.retention, stop.clone());
+            move || sweep::keep(&writer, retention, &stop)
+        }),
+    ];
+    let context = Arc::new(Context {
+        config: config.clone(),
+        writer: writer.clone(),
+        readers: Readers::new(&config.database),
+        fleet,
+        psks,
+        nudge,
+        psk_health,
+        refusals: Arc::default(),
+        admin,
+        started: now_ms(),
+    });
+    log::info!(
+        "manager {} on {}, open http://{}/",
+        env!("CARGO_PKG_VERSION"),
+        config.listen,
+        address(config)
+    );
+
+    let limits = Limits { body: ENVELOPE_MAX, ..Limits::default() }.capped_for(nofile);
+    let handler = move |request, reply| handle(&context, request, reply);
+    let gate = Gate::new(limits, handler).with_refusals(reply::refusal);
+    let served = gate.run(vec![listener], &stop, GRACE).map_err(io("gate"));
+
+    stop.trigger();
+    for keeper in keepers {
+        let _ = keeper.map(JoinHandle::join);
+    }
+    writer.stop();
+    let _ = writing.join();
+    log::info!("stopped");
+    served.map(|_| ())
+}
+
+/// The address to open on this host.
+fn address(config: &Config) -> std::net::SocketAddr {
+    let mut address = config.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.inspect_err(|error| log::error!("thread {name}: {error}")).ok()
+}

@@ -1,0 +1,214 @@
+//! The whole flow of a request: what it asks for, whether it may, and what becomes of it.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use gate::{Answer, Reply, Request};
+use proto::ack::{Ack, Code, Details};
+use proto::envelope::{Envelope, Header};
+use proto::ids::AgentId;
+use proto::limits::TEXT_MAX;
+use proto::psk::Secret;
+use proto::report::{Report, ReportError};
+use proto::sign::Kind;
+use serde::Deserialize;
+
+use crate::admin;
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::error::{Reject, StoreError};
+use crate::fleet::SharedFleet;
+use crate::psks::{self, Nudge, PskHealth, SharedPsks};
+use crate::refusals::Refusals;
+use crate::reply;
+use crate::request::Action;
+use crate::store::writer::{Delivery, Registration, Respond, Writer};
+use crate::store::{Readers, alarms, reports};
+use crate::verify::{self, Verified};
+use crate::view::{agent, health, page};
+
+/// What requests are handled with.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings.
+    pub config: Config,
+    /// The way to the database's writer.
+    pub writer: Writer,
+    /// Connections that read.
+    pub readers: Readers,
+    /// The fleet as it is.
+    pub fleet: SharedFleet,
+    /// The PSKs in force.
+    pub psks: SharedPsks,
+    /// Asks for the PSK to be read early.
+    pub nudge: Nudge,
+    /// How reading the PSK went.
+    pub psk_health: Arc<RwLock<PskHealth>>,
+    /// Counts and logs what is refused.
+    pub refusals: Arc<Refusals>,
+    /// The secret that resets are signed with, and the resets done.
+    pub admin: admin::Admin,
+    /// When the manager started (ms).
+    pub started: i64,
+}
+
+/// Serves one request. Signed messages are answered by the writer after the commit, reads at once.
+pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
+    let action = match Action::of(&request, &context.config.allow) {
+        Ok(action) => action,
+        Err(unserved) => return reply.send(reply::unserved(&unserved)),
+    };
+    match action {
+        Action::Report => report(context, &request, reply),
+        Action::Register => register(context, &request, reply),
+        Action::Reset => admin::reset(context, &request, reply),
+        read => reply.send(serve(context, &read).unwrap_or_else(|error| reply::unreadable(&error))),
+    }
+}
+
+fn serve(context: &Context, action: &Action) -> Result<Answer, StoreError> {
+    let now = now_ms();
+    let fleet = || context.fleet.read().unwrap_or_else(PoisonError::into_inner);
+    Ok(match action {
+        Action::Healthcheck => {
+            let psk = context.psk_health.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let health = health::view(
+                &context.writer.health(),
+                &psk,
+                &context.refusals.counts(),
+                &fleet(),
+                context.started,
+                now,
+            );
+            reply::json(if health.is_ok() { 200 } else { 503 }, &health)
+        }
+        Action::Agents => reply::json(200, &agent::list(&fleet(), now)),
+        Action::Agent(id) => {
+            let found = fleet().agents.get(id).filter(|agent| agent.is_visible()).cloned();
+            let Some(found) = found else { return Ok(reply::reject(&Reject::NoSuchAgent)) };
+            let payload = match &found.latest {
+                Some(latest) => context.readers.read(|db| reports::payload(db, latest.report))?,
+                None => None,
+            };
+            reply::json(200, &agent::one(&found, payload.as_deref(), now))
+        }
+        Action::Alarms => {
+            let alarms = context.readers.read(alarms::list)?;
+            reply::json(200, &serde_json::json!({ "now": now, "alarms": alarms }))
+        }
+        Action::Page => page::answer(&agent::list(&fleet(), now)),
+        Action::Report | Action::Register | Action::Reset => reply::refusal(500, "not a read"),
+    })
+}
+
+fn report(context: &Arc<Context>, request: &Request, reply: Reply) {
+    let received_at = now_ms();
+    let (envelope, verified) = match admit(context, request, Kind::Report) {
+        Ok(admitted) => admitted,
+        Err(reject) => return refuse(context, request.peer, &reject, reply),
+    };
+    let respond = responder(context, request.peer, &envelope.header, verified.secret.clone(), reply);
+    if let Err(skew) = verify::fresh(&envelope.header, received_at) {
+        return respond(Err(skew));
+    }
+    let payload =
+        json(&envelope).and_then(|json| Ok((Box::new(Report::from_json(&json)?), json.into_owned())));
+    let payload = payload.map(|(report, json)| (json, report));
+    let Verified { psk, path, .. } = verified;
+    let delivery = Delivery { header: envelope.header, received_at, psk, path, payload };
+    context.writer.report(delivery, respond);
+}
+
+#[derive(Deserialize)]
+struct RegisterPayload {
+    #[serde(default)]
+    hardware: String,
+}
+
+fn register(context: &Arc<Context>, request: &Request, reply: Reply) {
+    let received_at = now_ms();
+    let (envelope, verified) = match admit(context, request, Kind::Register) {
+        Ok(admitted) => admitted,
+        Err(reject) => return refuse(context, request.peer, &reject, reply),
+    };
+    let respond = responder(context, request.peer, &envelope.header, verified.secret, reply);
+    if let Err(skew) = verify::fresh(&envelope.header, received_at) {
+        return respond(Err(skew));
+    }
+    let hardware = json(&envelope).and_then(|json| {
+        let payload: RegisterPayload =
+            serde_json::from_slice(&json).map_err(|error| ReportError::Json(error.to_string()))?;
+        let len = payload.hardware.len();
+        let too_long = ReportError::TooLong { field: "hardware", len, max: TEXT_MAX };
+        if len > TEXT_MAX { Err(too_long) } else { Ok(payload.hardware) }
+    });
+    match hardware {
+        Ok(hardware) => {
+            let agent = envelope.header.agent;
+            context.writer.register(Registration { agent, received_at, hardware }, respond);
+        }
+        Err(error) => respond(Err(Reject::Payload(error))),
+    }
+}
+
+fn json<'a>(envelope: &Envelope<'a>) -> Result<Cow<'a, [u8]>, ReportError> {
+    envelope.json().map_err(|error| ReportError::Json(error.to_string()))
+}
+
+/// The envelope of an authentic message of this kind.
+fn admit<'a>(
+    context: &Context,
+    request: &'a Request,
+    kind: Kind,
+) -> Result<(Envelope<'a>, Verified), Reject> {
+    let envelope = Envelope::parse(&request.body).map_err(Reject::Envelope)?;
+    if envelope.header.kind != kind {
+        return Err(Reject::WrongKind(envelope.header.kind.name()));
+    }
+    let verified = verify::authentic(&envelope, &psks::current(&context.psks))?;
+    Ok((envelope, verified))
+}
+
+/// Refuses a message whose sender did not prove anything: there is no key to sign the answer with.
+pub fn refuse(context: &Context, peer: SocketAddr, reject: &Reject, reply: Reply) {
+    if *reject == Reject::BadMac {
+        context.nudge.ask();
+    }
+    context.refusals.note(reject, peer, None);
+    reply.send(reply::reject(reject));
+}
+
+/// Tells the sender what became of its message, signed with the secret that it used.
+pub fn responder(
+    context: &Context,
+    peer: SocketAddr,
+    header: &Header,
+    secret: Secret,
+    reply: Reply,
+) -> Respond {
+    let (nonce, mac) = (header.nonce, header.mac);
+    let agent = (header.kind != Kind::Reset).then_some(header.agent);
+    let refusals = Arc::clone(&context.refusals);
+    Box::new(move |outcome| {
+        let ack = outcome.unwrap_or_else(|reject| {
+            refusals.note(&reject, peer, agent);
+            refusal_ack(&reject)
+        });
+        let bytes = proto::ack::seal(&ack, nonce, &mac, &secret);
+        reply.send(reply::signed(ack.code.status(), bytes));
+    })
+}
+
+/// A refusal as a signed answer.
+fn refusal_ack(reject: &Reject) -> Ack {
+    let agent = match reject {
+        Reject::DuplicateId => AgentId::random().ok(),
+        _ => None,
+    };
+    Ack {
+        code: reject.ack().unwrap_or(Code::Unavailable),
+        at: now_ms(),
+        details: Details { message: format!("{reject}; {}", reject.hint()), agent, top: None },
+    }
+}

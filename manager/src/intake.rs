@@ -1,0 +1,281 @@
+//! What becomes of a verified message: told apart, filed, and applied to the present, all inside the
+//! writer's transaction.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::error::{Reject, StoreError};
+use crate::fleet::{Agent, Latest};
+use crate::replay::{Replay, Verdict};
+use crate::store::reports::NewReport;
+use crate::store::writer::{Delivery, Registration};
+use crate::store::{Connection, agents, reports, structure};
+use proto::ack::{Ack, Code, Details};
+use proto::envelope::Header;
+use proto::ids::{AgentId, BootId};
+use proto::report::Report;
+
+/// Agents that the manager keeps apart at most; a holder of the PSK must not fill its memory.
+const FLEET_MAX: i64 = 200_000;
+/// Boots of an agent that are remembered.
+const BOOTS: u32 = 4;
+/// A report that was signed this long after its host was read (ms, or two intervals where that is
+/// more) comes from a spool: it says nothing of the present.
+const SPOOLED_AFTER: i64 = 60_000;
+/// Times that an agent's present may go back to an earlier boot within [`FLIP_MEMORY`] before that
+/// is two agents with one id.
+const FLIPS: u32 = 2;
+const FLIP_MEMORY: i64 = 20 * 60_000;
+
+/// What the writer knows of an agent that it heard of since it started.
+#[derive(Debug)]
+pub struct Live {
+    /// What all threads may see of it after the commit.
+    pub agent: Agent,
+    replay: Replay,
+    structure: Option<u64>,
+    flips: u32,
+    flipped_at: i64,
+}
+
+/// Files a report. The inner result is what its sender is told; the outer one fails the transaction.
+///
+/// # Errors
+/// What the database says.
+pub fn report(
+    connection: &Connection,
+    fleet: &mut HashMap<AgentId, Live>,
+    delivery: Delivery,
+) -> Result<Result<Ack, Reject>, StoreError> {
+    let Delivery { header, received_at: now, psk, path, payload } = delivery;
+    let known = live(connection, fleet, header.agent)?;
+    let seen = known.map_or(Ok(Verdict::New), |live| seen(connection, live, &header))?;
+    match seen {
+        Verdict::New | Verdict::AskStore => {}
+        Verdict::Stored => {
+            let top = fleet.get(&header.agent).and_then(|live| live.replay.boot(header.boot));
+            return Ok(Ok(ack(Code::AlreadyStored, now, top.map(|boot| boot.window.top()))));
+        }
+        Verdict::Replayed => return Ok(Err(Reject::Replayed)),
+    }
+    let (json, report) = match payload {
+        Ok(payload) => payload,
+        Err(error) => return Ok(Err(Reject::Payload(error))),
+    };
+    let live = match fleet.entry(header.agent) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(_) if is_full(connection)? => return Ok(Err(Reject::FleetFull)),
+        Entry::Vacant(empty) => {
+            let agent = agents::insert(connection, header.agent, &report.hardware, now)?;
+            log::info!("agent {}: first report, from {}", header.agent, report.system.hostname);
+            empty.insert(Live::new(agent))
+        }
+    };
+    let place = live.place(&header, &report, now);
+    if place == Place::Duplicate {
+        return Ok(Err(Reject::DuplicateId));
+    }
+    let boot = match live.replay.boot(header.boot) {
+        Some(boot) => boot.no,
+        None => {
+            let boot = agents::insert_boot(connection, live.agent.no, header.boot, header.sent_at, now)?;
+            let no = boot.no;
+            live.replay.add_boot(boot);
+            no
+        }
+    };
+    let new = NewReport {
+        agent: live.agent.no,
+        boot,
+        tick: header.tick,
+        nonce: header.nonce,
+        received_at: now,
+        sent_at: header.sent_at,
+        observed_at: report.observed_at,
+        psk,
+        late: place == Place::Late,
+        path: &path,
+        payload: &json,
+    };
+    let Some(no) = reports::insert(connection, &new)? else {
+        return Ok(Ok(ack(Code::AlreadyStored, now, None)));
+    };
+    live.replay.mark(header.boot, header.tick, header.nonce);
+    live.agent.last_seen = Some(now);
+    if place == Place::Present {
+        live.apply(connection, no, &header, psk, path, &report, now)?;
+    }
+    let top = live.replay.boot(header.boot).map(|boot| boot.window.top());
+    Ok(Ok(ack(Code::Stored, now, top)))
+}
+
+/// Confirms an agent's id at first contact, or issues another when other hardware holds it.
+///
+/// # Errors
+/// What the database says.
+pub fn register(
+    connection: &Connection,
+    fleet: &mut HashMap<AgentId, Live>,
+    registration: &Registration,
+) -> Result<Result<Ack, Reject>, StoreError> {
+    let Registration { agent: id, received_at: now, hardware } = registration;
+    let issued = match live(connection, fleet, *id)? {
+        Some(live) if live.is_held_by_other(hardware) => {
+            log::warn!("agent {id}: other hardware registers with this id; it gets another");
+            AgentId::random().map_err(|_| StoreError::Closed)?
+        }
+        Some(live) => {
+            if live.agent.hardware.is_empty() && !hardware.is_empty() {
+                live.agent.hardware.clone_from(hardware);
+                agents::update(connection, &live.agent)?;
+            }
+            *id
+        }
+        None if is_full(connection)? => return Ok(Err(Reject::FleetFull)),
+        None => {
+            let agent = agents::insert(connection, *id, hardware, *now)?;
+            log::info!("agent {id}: registered");
+            fleet.insert(*id, Live::new(agent));
+            *id
+        }
+    };
+    let details = Details { agent: Some(issued), ..Details::default() };
+    Ok(Ok(Ack { code: Code::Registered, at: *now, details }))
+}
+
+/// Whether a report tells the present, the past, or of a second agent with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Present,
+    Late,
+    Duplicate,
+}
+
+impl Live {
+    fn new(agent: Agent) -> Self {
+        Self { agent, replay: Replay::default(), structure: None, flips: 0, flipped_at: 0 }
+    }
+
+    /// See DESIGN.md, "Which report is the present".
+    fn place(&mut self, header: &Header, report: &Report, now: i64) -> Place {
+        let Some(latest) = &self.agent.latest else { return Place::Present };
+        if latest.boot == header.boot {
+            return if header.tick > latest.tick { Place::Present } else { Place::Late };
+        }
+        let interval = i64::from(report.interval_s.max(latest.interval_s)) * 1000;
+        let spooled = header.sent_at - report.observed_at > SPOOLED_AFTER.max(2 * interval);
+        if spooled || header.sent_at <= latest.sent_at {
+            return Place::Late;
+        }
+        let active = now - latest.received_at <= 3 * interval.max(1000);
+        if active && self.is_held_by_other(&report.hardware) {
+            return Place::Duplicate;
+        }
+        // An earlier boot that signs after a later one did is not over: two processes run.
+        if self.replay.boot(header.boot).is_some() {
+            if now - self.flipped_at > FLIP_MEMORY {
+                self.flips = 0;
+            }
+            self.flipped_at = now;
+            self.flips += 1;
+        }
+        if self.flips >= FLIPS && self.is_younger(header.boot, latest.boot) {
+            return Place::Duplicate;
+        }
+        Place::Present
+    }
+
+    fn is_younger(&self, boot: BootId, than: BootId) -> bool {
+        let position = |id| self.replay.boots.iter().position(|boot| boot.id == id);
+        position(boot).unwrap_or(usize::MAX) > position(than).unwrap_or(0)
+    }
+
+    fn is_held_by_other(&self, hardware: &str) -> bool {
+        !hardware.is_empty() && !self.agent.hardware.is_empty() && self.agent.hardware != hardware
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one report")]
+    fn apply(
+        &mut self,
+        connection: &Connection,
+        no: i64,
+        header: &Header,
+        psk: u32,
+        path: Vec<AgentId>,
+        report: &Report,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let mut latest = Latest {
+            report: no,
+            boot: header.boot,
+            tick: header.tick,
+            sent_at: header.sent_at,
+            received_at: now,
+            observed_at: report.observed_at,
+            psk,
+            path,
+            interval_s: 0,
+            clock_offset_ms: 0,
+            spooled: 0,
+            dropped: 0,
+            problems: 0,
+        };
+        latest.describe(report);
+        self.agent.latest = Some(latest);
+        let says = (&report.system.hostname, &report.agent_version, &report.hardware);
+        if says != (&self.agent.hostname, &self.agent.version, &self.agent.hardware) {
+            self.agent.hostname.clone_from(&report.system.hostname);
+            self.agent.version.clone_from(&report.agent_version);
+            self.agent.hardware.clone_from(&report.hardware);
+            agents::update(connection, &self.agent)?;
+        }
+        let structure = structure::fingerprint(report);
+        if self.structure != Some(structure) {
+            structure::write(connection, self.agent.no, report, now)?;
+            self.structure = Some(structure);
+        }
+        Ok(())
+    }
+}
+
+/// The agent's state in memory, read from the database when it was not heard of since the start.
+fn live<'a>(
+    connection: &Connection,
+    fleet: &'a mut HashMap<AgentId, Live>,
+    id: AgentId,
+) -> Result<Option<&'a mut Live>, StoreError> {
+    match fleet.entry(id) {
+        Entry::Occupied(known) => Ok(Some(known.into_mut())),
+        Entry::Vacant(empty) => {
+            let Some(agent) = agents::load(connection, id)? else { return Ok(None) };
+            let mut live = Live::new(agent);
+            let boots = agents::boots(connection, live.agent.no, BOOTS)?;
+            let nonces = reports::nonces(connection, live.agent.no)?;
+            live.replay = Replay::restore(boots, &nonces);
+            Ok(Some(empty.insert(live)))
+        }
+    }
+}
+
+/// What memory says of a message, and the database where memory does not reach.
+fn seen(connection: &Connection, live: &Live, header: &Header) -> Result<Verdict, StoreError> {
+    let verdict = live.replay.judge(header.boot, header.tick, header.nonce);
+    if verdict != Verdict::AskStore {
+        return Ok(verdict);
+    }
+    Ok(match reports::nonce_of(connection, live.agent.no, header.boot, header.tick)? {
+        Some(nonce) if nonce == header.nonce => Verdict::Stored,
+        Some(_) => Verdict::Replayed,
+        None => Verdict::New,
+    })
+}
+
+fn is_full(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT coalesce(max(no), 0) FROM agents";
+    let last: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(last >= FLEET_MAX)
+}
+
+fn ack(code: Code, now: i64, top: Option<u64>) -> Ack {
+    Ack { code, at: now, details: Details { top, ..Details::default() } }
+}

@@ -1,0 +1,226 @@
+//! Has this message been seen? A window of ticks per boot and the last nonces per agent; pure.
+//!
+//! The memory here answers fast and gives the reasons. What makes a repeated report impossible is
+//! the database: (agent, boot, tick) is unique there, in the same transaction as the report.
+
+use std::collections::VecDeque;
+
+use proto::ids::{BootId, Nonce};
+use proto::limits::{NONCES, TICK_WINDOW};
+
+const WORDS: usize = (TICK_WINDOW / 64) as usize;
+
+/// The ticks seen of one boot: the highest, and which of the [`TICK_WINDOW`] up to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Window {
+    top: u64,
+    /// Bit `tick % TICK_WINDOW` stands for a tick of the window (as in RFC 6479).
+    seen: [u64; WORDS],
+}
+
+/// Where a tick stands with regard to a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Not seen yet.
+    New,
+    /// Seen.
+    Seen,
+    /// So far behind that only the database knows.
+    Below,
+}
+
+impl Window {
+    /// The highest tick seen; 0 before the first.
+    #[must_use]
+    pub fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// Where `tick` stands.
+    #[must_use]
+    pub fn place(&self, tick: u64) -> Place {
+        if tick > self.top {
+            Place::New
+        } else if self.top - tick >= TICK_WINDOW {
+            Place::Below
+        } else if self.bit(tick) {
+            Place::Seen
+        } else {
+            Place::New
+        }
+    }
+
+    /// Marks `tick` as seen; one below the window stays unmarked.
+    pub fn mark(&mut self, tick: u64) {
+        if tick > self.top {
+            let fresh = (tick - self.top).min(TICK_WINDOW);
+            for skipped in (tick - fresh + 1)..=tick {
+                let (word, bit) = Self::position(skipped);
+                self.seen[word] &= !bit;
+            }
+            self.top = tick;
+        }
+        if self.top - tick < TICK_WINDOW {
+            let (word, bit) = Self::position(tick);
+            self.seen[word] |= bit;
+        }
+    }
+
+    fn bit(&self, tick: u64) -> bool {
+        let (word, bit) = Self::position(tick);
+        self.seen[word] & bit != 0
+    }
+
+    fn position(tick: u64) -> (usize, u64) {
+        let index = tick % TICK_WINDOW;
+        (usize::try_from(index / 64).expect("below WORDS"), 1 << (index % 64))
+    }
+}
+
+/// One start of an agent, as its messages show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// The boot's number in the database.
+    pub no: i64,
+    /// Its id.
+    pub id: BootId,
+    /// The least `sent_at` seen of it.
+    pub first_sent_at: i64,
+    /// The ticks seen of it.
+    pub window: Window,
+}
+
+/// What is remembered of an agent's messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// The boots known, in the order in which they were first met; the last few only.
+    pub boots: Vec<Boot>,
+    nonces: VecDeque<u64>,
+}
+
+/// Boots remembered per agent; an older one's messages are still told apart by the database.
+const BOOTS: usize = 4;
+
+/// What the memory says of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not seen.
+    New,
+    /// Only the database knows.
+    AskStore,
+    /// This very message was stored.
+    Stored,
+    /// Its tick or nonce was another message's.
+    Replayed,
+}
+
+impl Replay {
+    /// The memory as the database has it: boots oldest first, nonces oldest first.
+    #[must_use]
+    pub fn restore(boots: Vec<Boot>, nonces: &[Nonce]) -> Self {
+        Self { boots, nonces: nonces.iter().map(|&nonce| short(nonce)).collect() }
+    }
+
+    /// Judges a message by its boot, tick and nonce.
+    #[must_use]
+    pub fn judge(&self, boot: BootId, tick: u64, nonce: Nonce) -> Verdict {
+        let nonce_known = self.nonces.contains(&short(nonce));
+        let place = match self.boot(boot) {
+            Some(boot) => boot.window.place(tick),
+            None if self.boots.len() < BOOTS => Place::New,
+            None => Place::Below,
+        };
+        match (place, nonce_known) {
+            (Place::New, false) => Verdict::New,
+            (Place::New, true) => Verdict::Replayed,
+            (Place::Seen, true) => Verdict::Stored,
+            // More than NONCES reports ago: the nonce may have been forgotten.
+            (Place::Seen | Place::Below, _) => Verdict::AskStore,
+        }
+    }
+
+    /// Remembers a message of a known boot.
+    pub fn mark(&mut self, boot: BootId, tick: u64, nonce: Nonce) {
+        if let Some(boot) = self.boots.iter_mut().find(|known| known.id == boot) {
+            boot.window.mark(tick);
+        }
+        if self.nonces.len() >= NONCES {
+            self.nonces.pop_front();
+        }
+        self.nonces.push_back(short(nonce));
+    }
+
+    /// The boot of that id.
+    #[must_use]
+    pub fn boot(&self, id: BootId) -> Option<&Boot> {
+        self.boots.iter().find(|boot| boot.id == id)
+    }
+
+    /// Adds a boot; the oldest goes when there are too many.
+    pub fn add_boot(&mut self, boot: Boot) {
+        if self.boots.len() >= BOOTS {
+            self.boots.remove(0);
+        }
+        self.boots.push(boot);
+    }
+}
+
+/// 64 of a nonce's 128 random bits tell 120 of them apart.
+fn short(nonce: Nonce) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = nonce.0;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn the_window_agrees_with_a_set(ticks in prop::collection::vec(1u64..4000, 1..400)) {
+            let mut window = Window::default();
+            let mut set = BTreeSet::new();
+            for tick in ticks {
+                let top = set.last().copied().unwrap_or(0);
+                let expected = if tick > top { Place::New }
+                    else if top - tick >= TICK_WINDOW { Place::Below }
+                    else if set.contains(&tick) { Place::Seen }
+                    else { Place::New };
+                prop_assert_eq!(window.place(tick), expected);
+                if expected == Place::New {
+                    window.mark(tick);
+                    set.insert(tick);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn huge_jumps_are_no_work_and_forget_nothing_they_should_not() {
+        let mut window = Window::default();
+        window.mark(5);
+        window.mark(u64::MAX);
+        assert_eq!(window.place(5), Place::Below);
+        assert_eq!(window.place(u64::MAX), Place::Seen);
+        assert_eq!(window.place(u64::MAX - 1), Place::New);
+    }
+
+    #[test]
+    fn the_same_message_is_known_and_another_with_its_marks_is_replayed() {
+        let (boot, nonce) = (BootId([1; 16]), Nonce([2; 16]));
+        let mut replay = Replay::default();
+        replay.add_boot(Boot { no: 1, id: boot, first_sent_at: 0, window: Window::default() });
+        assert_eq!(replay.judge(boot, 1, nonce), Verdict::New);
+        replay.mark(boot, 1, nonce);
+        assert_eq!(replay.judge(boot, 1, nonce), Verdict::Stored);
+        assert_eq!(replay.judge(boot, 2, nonce), Verdict::Replayed);
+        assert_eq!(replay.judge(boot, 1, Nonce([3; 16])), Verdict::AskStore);
+        for tick in 2..=200u8 {
+            replay.mark(boot, u64::from(tick), Nonce([tick; 16]));
+        }
+        assert_eq!(replay.judge(boot, 1, nonce), Verdict::AskStore, "120 nonces later");
+        assert_eq!(replay.judge(BootId([9; 16]), 1, Nonce([250; 16])), Verdict::New);
+    }
+}

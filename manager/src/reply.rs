@@ -1,0 +1,103 @@
+//! What was decided -> an HTTP answer.
+
+use gate::Answer;
+use proto::envelope::MEDIA_TYPE;
+use serde::Serialize;
+
+use crate::error::Reject;
+use crate::request::Unserved;
+
+/// A signed answer.
+#[must_use]
+pub fn signed(status: u16, bytes: Vec<u8>) -> Answer {
+    Answer::new(status, MEDIA_TYPE, bytes)
+}
+
+/// A value as JSON, not to be kept by caches.
+#[must_use]
+pub fn json(status: u16, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            Answer::json(status, body).with_header("Cache-Control", "no-store")
+        }
+        Err(error) => {
+            log::error!("answer: {error}");
+            problem(500, "internal", "the answer could not be written", "tell the log's line to the authors")
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: Fields<'a>,
+}
+
+#[derive(Serialize)]
+struct Fields<'a> {
+    code: &'a str,
+    message: &'a str,
+    hint: &'a str,
+}
+
+/// An error in the one shape that all errors have.
+#[must_use]
+pub fn problem(status: u16, code: &str, message: &str, hint: &str) -> Answer {
+    json(status, &Problem { error: Fields { code, message, hint } })
+}
+
+/// A refusal that cannot be signed, as its sender did not prove to hold a PSK.
+#[must_use]
+pub fn reject(reject: &Reject) -> Answer {
+    problem(reject.status(), reject.code(), &reject.to_string(), reject.hint())
+}
+
+/// The store cannot be read now.
+#[must_use]
+pub fn unreadable(error: &crate::error::StoreError) -> Answer {
+    log::error!("database: {error}");
+    problem(503, "unavailable", "the database cannot be read now", "GET /status/healthcheck says more")
+}
+
+/// A request that leads nowhere.
+#[must_use]
+pub fn unserved(unserved: &Unserved) -> Answer {
+    match unserved {
+        Unserved::NotFound => problem(404, "not_found", "there is nothing here", "see / and the README"),
+        Unserved::Method(allowed) => {
+            problem(405, "method_not_allowed", &format!("this path takes {allowed} only"), "see the README")
+                .with_header("Allow", allowed)
+        }
+        Unserved::BadId => problem(
+            404,
+            "bad_agent_id",
+            "this is no agent id: it has 32 lowercase hexadecimal digits",
+            "GET /status/agents lists the agents",
+        ),
+        Unserved::Forbidden(ip) => problem(
+            403,
+            "forbidden",
+            &format!("{ip} may not read from this manager"),
+            "ask from loopback or a private address, or set MANAGER_ALLOW",
+        ),
+        Unserved::CrossSite => {
+            problem(403, "cross_site", "a browser sent this for another site", "post it from a program")
+        }
+    }
+}
+
+/// The gate's own refusals, in the same shape.
+#[must_use]
+pub fn refusal(status: u16, reason: &'static str) -> Answer {
+    let code = match status {
+        408 => "too_slow",
+        411 => "length_required",
+        413 => "too_large",
+        431 => "headers_too_large",
+        500 => "internal",
+        503 => "busy",
+        505 => "http_version",
+        _ => "bad_request",
+    };
+    problem(status, code, reason, "see the limits in the README")
+}

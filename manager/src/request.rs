@@ -1,0 +1,123 @@
+//! A checked HTTP request -> what is asked for. Pure.
+
+use std::net::IpAddr;
+
+use gate::Request;
+use proto::ids::{AgentId, Cidr};
+use proto::limits::manager_path;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Take a signed report.
+    Report,
+    /// Confirm an agent's id.
+    Register,
+    /// Take a signed reset.
+    Reset,
+    /// The start page.
+    Page,
+    /// How the manager fares.
+    Healthcheck,
+    /// All agents.
+    Agents,
+    /// One agent's latest telemetry.
+    Agent(AgentId),
+    /// The alarms.
+    Alarms,
+}
+
+/// Why a request is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unserved {
+    /// There is nothing at this path.
+    NotFound,
+    /// This path takes other methods.
+    Method(&'static str),
+    /// The last part of the path is no agent id.
+    BadId,
+    /// The client's address may not read.
+    Forbidden(IpAddr),
+    /// A browser sent it on behalf of another site.
+    CrossSite,
+}
+
+impl Action {
+    /// What `request` asks for.
+    ///
+    /// # Errors
+    /// See [`Unserved`].
+    pub fn of(request: &Request, allow: &[Cidr]) -> Result<Self, Unserved> {
+        let path = request.path.as_str();
+        let (action, method) = route(path)?;
+        let read = method == "GET";
+        let asked = request.method.as_str();
+        if asked != method && !(read && asked == "HEAD") {
+            return Err(Unserved::Method(if read { "GET, HEAD" } else { "POST" }));
+        }
+        // What a browser sends by itself is never a message of ours, and must not become one.
+        if !read && is_cross_site(request) {
+            return Err(Unserved::CrossSite);
+        }
+        let peer = request.peer.ip();
+        if read && !may_read(peer, allow) {
+            return Err(Unserved::Forbidden(peer));
+        }
+        Ok(action)
+    }
+}
+
+fn route(path: &str) -> Result<(Action, &'static str), Unserved> {
+    Ok(match path {
+        "/" => (Action::Page, "GET"),
+        manager_path::UPDATES => (Action::Report, "POST"),
+        manager_path::REGISTER => (Action::Register, "POST"),
+        manager_path::ADMIN_RESET => (Action::Reset, "POST"),
+        manager_path::HEALTHCHECK => (Action::Healthcheck, "GET"),
+        manager_path::AGENTS => (Action::Agents, "GET"),
+        manager_path::ALARMS => (Action::Alarms, "GET"),
+        _ => {
+            let id = path.strip_prefix(manager_path::AGENTS).and_then(|rest| rest.strip_prefix('/'));
+            let id = id.ok_or(Unserved::NotFound)?;
+            (Action::Agent(id.parse().map_err(|_| Unserved::BadId)?), "GET")
+        }
+    })
+}
+
+fn may_read(peer: IpAddr, allow: &[Cidr]) -> bool {
+    peer.is_loopback() || allow.iter().any(|prefix| prefix.contains(peer))
+}
+
+fn is_cross_site(request: &Request) -> bool {
+    let origin = request.header("origin").is_some_and(|origin| {
+        let host = request.header("host").unwrap_or_default();
+        origin.split_once("://").map(|(_, origin)| origin) != Some(host)
+    });
+    let site = request.header("sec-fetch-site");
+    origin || site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_actions() {
+        let id = "0123456789abcdef0123456789abcdef";
+        assert_eq!(route("/status/updates"), Ok((Action::Report, "POST")));
+        assert_eq!(route(&format!("/status/agents/{id}")), Ok((Action::Agent(id.parse().unwrap()), "GET")));
+        assert_eq!(route("/status/agents/"), Err(Unserved::BadId));
+        assert_eq!(route("/status/agentsx"), Err(Unserved::NotFound));
+        assert_eq!(route("/status/agents/../updates"), Err(Unserved::BadId));
+        assert_eq!(route("/nothing"), Err(Unserved::NotFound));
+    }
+
+    #[test]
+    fn strangers_may_not_read() {
+        let allow = ["10.0.0.0/8".parse().unwrap()];
+        assert!(may_read("127.0.0.1".parse().unwrap(), &allow));
+        assert!(may_read("::1".parse().unwrap(), &[]));
+        assert!(may_read("10.1.2.3".parse().unwrap(), &allow));
+        assert!(!may_read("203.0.113.1".parse().unwrap(), &allow));
+    }
+}

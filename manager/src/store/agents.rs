@@ -1,0 +1,152 @@
+//! Rows of agents and of their starts.
+
+use std::collections::HashMap;
+
+use proto::ids::{AgentId, BootId};
+use proto::report::Report;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::reports;
+use crate::error::StoreError;
+use crate::fleet::Agent;
+use crate::replay::{Boot, Window};
+
+const COLUMNS: &str = "no, id, hardware, hostname, version, first_seen, reset_at";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
+    Ok(Agent {
+        no: row.get(0)?,
+        id: AgentId(row.get(1)?),
+        hardware: row.get(2)?,
+        hostname: row.get(3)?,
+        version: row.get(4)?,
+        first_seen: row.get(5)?,
+        reset_at: row.get(6)?,
+        last_seen: None,
+        latest: None,
+    })
+}
+
+/// All agents with what their latest reports say, as after a start.
+///
+/// # Errors
+/// What SQLite says.
+pub fn load_all(connection: &Connection) -> Result<HashMap<AgentId, Agent>, StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM agents"))?;
+    let agents = statement.query_map([], from_row)?;
+    agents.map(|agent| complete(connection, agent?).map(|agent| (agent.id, agent))).collect()
+}
+
+/// One agent with what its latest report says.
+///
+/// # Errors
+/// What SQLite says.
+pub fn load(connection: &Connection, id: AgentId) -> Result<Option<Agent>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE id = ?1"))?
+        .query_row([id.0], from_row)
+        .optional()?
+        .map(|agent| complete(connection, agent))
+        .transpose()
+}
+
+fn complete(connection: &Connection, mut agent: Agent) -> Result<Agent, StoreError> {
+    if let Some((mut latest, payload)) = reports::latest(connection, agent.no)? {
+        if let Ok(report) = Report::from_json(&payload) {
+            latest.describe(&report);
+        }
+        agent.last_seen = Some(latest.received_at);
+        agent.latest = Some(latest);
+    }
+    Ok(agent)
+}
+
+/// Adds an agent that was not known.
+///
+/// # Errors
+/// What SQLite says.
+pub fn insert(connection: &Connection, id: AgentId, hardware: &str, now: i64) -> Result<Agent, StoreError> {
+    let sql = "INSERT INTO agents (id, hardware, hostname, version, first_seen) VALUES (?1, ?2, '', '', ?3)";
+    connection.prepare_cached(sql)?.execute(params![id.0, hardware, now])?;
+    Ok(Agent {
+        no: connection.last_insert_rowid(),
+        id,
+        hardware: hardware.to_owned(),
+        hostname: String::new(),
+        version: String::new(),
+        first_seen: now,
+        reset_at: None,
+        last_seen: None,
+        latest: None,
+    })
+}
+
+/// Writes what an agent says of itself.
+///
+/// # Errors
+/// What SQLite says.
+pub fn update(connection: &Connection, agent: &Agent) -> Result<(), StoreError> {
+    let sql = "UPDATE agents SET hardware = ?2, hostname = ?3, version = ?4 WHERE no = ?1";
+    let Agent { no, hardware, hostname, version, .. } = agent;
+    connection.prepare_cached(sql)?.execute(params![no, hardware, hostname, version])?;
+    Ok(())
+}
+
+/// Hides what one agent, or all, reported up to `reset_at`; `None` shows it again. Returns how many
+/// agents changed.
+///
+/// # Errors
+/// What SQLite says.
+pub fn reset(
+    connection: &Connection,
+    id: Option<AgentId>,
+    reset_at: Option<i64>,
+) -> Result<usize, StoreError> {
+    let sql = "UPDATE agents SET reset_at = ?1 WHERE ?2 IS NULL OR id = ?2";
+    Ok(connection.prepare_cached(sql)?.execute(params![reset_at, id.map(|id| id.0)])?)
+}
+
+/// The boots of an agent, oldest first, the last few only, with the ticks that are stored of them.
+///
+/// # Errors
+/// What SQLite says.
+pub fn boots(connection: &Connection, agent: i64, limit: u32) -> Result<Vec<Boot>, StoreError> {
+    let sql = "SELECT no, id, first_sent_at FROM boots WHERE agent = ?1 ORDER BY no DESC LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![agent, limit], |row| {
+        let (no, id, first_sent_at) = (row.get(0)?, BootId(row.get(1)?), row.get(2)?);
+        Ok(Boot { no, id, first_sent_at, window: Window::default() })
+    })?;
+    let mut boots = rows.collect::<Result<Vec<_>, _>>()?;
+    boots.reverse();
+    for boot in &mut boots {
+        for tick in reports::ticks(connection, agent, boot.no)? {
+            boot.window.mark(tick);
+        }
+    }
+    Ok(boots)
+}
+
+/// Adds a boot, or finds the one that is there: one too old to be remembered may report again.
+///
+/// # Errors
+/// What SQLite says.
+pub fn insert_boot(
+    connection: &Connection,
+    agent: i64,
+    id: BootId,
+    sent_at: i64,
+    now: i64,
+) -> Result<Boot, StoreError> {
+    let sql = "INSERT INTO boots (agent, id, first_seen, first_sent_at) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (agent, id) DO UPDATE SET first_sent_at = min(first_sent_at, excluded.first_sent_at)
+               RETURNING no, first_sent_at";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (no, first_sent_at) =
+        statement.query_row(params![agent, id.0, now, sent_at], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut window = Window::default();
+    for tick in reports::ticks(connection, agent, no)? {
+        window.mark(tick);
+    }
+    Ok(Boot { no, id, first_sent_at, window })
+}

@@ -1,0 +1,115 @@
+//! The tables, a comment per column, and the steps from one version of them to the next.
+
+use rusqlite::Connection;
+
+use crate::error::StoreError;
+
+/// One step per schema version: step N brings a database from version N to N + 1.
+const STEPS: [&str; 1] = [V1];
+
+/// Times are milliseconds since the Unix epoch on the manager's clock unless a comment says otherwise.
+const V1: &str = "
+CREATE TABLE agents (
+    no         INTEGER PRIMARY KEY,  -- short number that the other tables refer to
+    id         BLOB NOT NULL UNIQUE, -- agent id, 16 bytes
+    hardware   TEXT NOT NULL,        -- hash that names its hardware; '' when it never told
+    hostname   TEXT NOT NULL,        -- its own name, a label
+    version    TEXT NOT NULL,        -- version of its program
+    first_seen INTEGER NOT NULL,     -- when it was first heard of
+    reset_at   INTEGER               -- what it reported up to then is hidden; NULL: nothing is
+) STRICT;
+
+CREATE TABLE boots (
+    no            INTEGER PRIMARY KEY,                    -- short number
+    agent         INTEGER NOT NULL REFERENCES agents(no), -- whose start it is
+    id            BLOB NOT NULL,                          -- boot id, 16 bytes
+    first_seen    INTEGER NOT NULL,                       -- when its first message came
+    first_sent_at INTEGER NOT NULL,                       -- least sent_at of its messages, sender's clock as corrected
+    UNIQUE (agent, id)
+) STRICT;
+
+CREATE TABLE reports (
+    no          INTEGER PRIMARY KEY,                    -- order of arrival
+    agent       INTEGER NOT NULL REFERENCES agents(no), -- who reported
+    boot        INTEGER NOT NULL,                       -- which start of it (boots.no)
+    tick        INTEGER NOT NULL,                       -- its number in that start
+    nonce       BLOB NOT NULL,                          -- its name, 16 bytes
+    received_at INTEGER NOT NULL,                       -- when it came
+    sent_at     INTEGER NOT NULL,                       -- when it was signed, sender's clock as corrected
+    observed_at INTEGER NOT NULL,                       -- when the host was read, sender's clock as corrected
+    psk         INTEGER NOT NULL,                       -- generation of the PSK that signed it
+    late        INTEGER NOT NULL,                       -- 1: it came after a later one; history only
+    path        BLOB NOT NULL,                          -- ids of the relays that it passed, 16 bytes each, first to last
+    payload     BLOB NOT NULL,                          -- the report's JSON, byte for byte
+    UNIQUE (agent, boot, tick)                          -- a report is stored once, whatever way it came
+) STRICT;
+
+CREATE TABLE agent_interfaces (
+    agent     INTEGER NOT NULL REFERENCES agents(no), -- whose interface
+    name      TEXT NOT NULL,                          -- its name
+    idx       INTEGER NOT NULL,                       -- its index
+    kind      TEXT NOT NULL,                          -- what it is, as in the report
+    mac       TEXT,                                   -- link-layer address
+    mtu       INTEGER NOT NULL,                       -- largest packet, bytes
+    up        INTEGER NOT NULL,                       -- 1: administratively up
+    operstate TEXT NOT NULL,                          -- RFC 2863 state
+    addresses TEXT NOT NULL,                          -- JSON array of addresses with prefix length
+    since     INTEGER NOT NULL,                       -- when this row last changed
+    PRIMARY KEY (agent, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE topology_edges (
+    agent       INTEGER NOT NULL REFERENCES agents(no), -- who reports this half of the edge
+    layer       TEXT NOT NULL,                          -- 'wireguard'
+    device      TEXT NOT NULL,                          -- its interface
+    local_key   BLOB,                                   -- its own public key there, 32 bytes
+    remote_key  BLOB NOT NULL,                          -- the peer's public key, 32 bytes
+    endpoint    TEXT,                                   -- where it sends the peer's packets
+    allowed_ips TEXT NOT NULL,                          -- JSON array of the peer's prefixes
+    keepalive_s INTEGER,                                -- seconds between keepalives; NULL: off
+    has_psk     INTEGER NOT NULL,                       -- 1: a preshared key is set
+    first_seen  INTEGER NOT NULL,                       -- when it was first reported
+    since       INTEGER NOT NULL,                       -- when this row last changed
+    PRIMARY KEY (agent, layer, device, remote_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX topology_edges_remote ON topology_edges (remote_key);
+
+CREATE TABLE alarms (
+    no       INTEGER PRIMARY KEY, -- short number
+    code     TEXT NOT NULL,       -- which rule
+    subject  TEXT NOT NULL,       -- what it is about, such as an agent id
+    severity TEXT NOT NULL,       -- 'info', 'warning' or 'critical'
+    state    TEXT NOT NULL,       -- 'pending', 'firing' or 'resolved'
+    message  TEXT NOT NULL,       -- one sentence for people
+    since    INTEGER NOT NULL,    -- when it came to this state
+    version  INTEGER NOT NULL,    -- grows with every change
+    UNIQUE (code, subject)
+) STRICT;
+
+CREATE TABLE psks (
+    generation INTEGER PRIMARY KEY,  -- grows with every rotation
+    secret     TEXT NOT NULL UNIQUE, -- the PSK; why the file has mode 0600
+    since      INTEGER NOT NULL      -- when it became the current one
+) STRICT;
+";
+
+/// Brings the database to this program's schema version.
+///
+/// # Errors
+/// [`StoreError::Later`] when a later program wrote it, or what SQLite says.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let known = u32::try_from(STEPS.len()).expect("a handful of steps");
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known {
+        return Err(StoreError::Later { found, known });
+    }
+    for version in found..known {
+        let step = STEPS[usize::try_from(version).expect("a handful of steps")];
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,379 @@
+//! The one thread that writes. It takes what is queued into one transaction, commits, and only then
+//! lets the senders know; while one commit waits for the disk the next batch gathers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use proto::ack::{Ack, Code, Details};
+use proto::envelope::Header;
+use proto::ids::AgentId;
+use proto::psk::Secret;
+use proto::report::{Report, ReportError};
+use rusqlite::Connection;
+
+use super::{agents, psks, reports};
+use crate::error::{Reject, StoreError};
+use crate::fleet::SharedFleet;
+use crate::intake::{self, Live};
+use crate::psks::SharedPsks;
+
+/// Messages that wait to be written; the gate has at most as many connections.
+const QUEUE: usize = 1024;
+/// Messages in one transaction: enough to share one wait for the disk among many.
+const BATCH: usize = 256;
+/// Reports deleted in one transaction of retention: under 20 ms.
+const RETAIN_STEP: usize = 200;
+/// Pages given back to the file system in one step.
+const VACUUM_STEP: u32 = 100;
+
+/// A verified report on its way to the database.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its envelope's header.
+    pub header: Header,
+    /// When it came (ms, the manager's clock).
+    pub received_at: i64,
+    /// Generation of the PSK that signed it.
+    pub psk: u32,
+    /// The relays that it passed.
+    pub path: Vec<AgentId>,
+    /// Its JSON and what that says, or why it is no report.
+    pub payload: Result<(Vec<u8>, Box<Report>), ReportError>,
+}
+
+/// A verified first contact.
+#[derive(Debug)]
+pub struct Registration {
+    /// Who says it is.
+    pub agent: AgentId,
+    /// When it came (ms, the manager's clock).
+    pub received_at: i64,
+    /// Hash that names its hardware.
+    pub hardware: String,
+}
+
+/// An order to hide what was reported, or to show it again.
+#[derive(Debug, Clone, Copy)]
+pub struct Reset {
+    /// One agent, or all.
+    pub agent: Option<AgentId>,
+    /// Hide what came up to then (ms); `None` shows everything again.
+    pub at: Option<i64>,
+}
+
+/// What a sender is told after the commit.
+pub type Respond = Box<dyn FnOnce(Result<Ack, Reject>) + Send>;
+
+enum Job {
+    Report(Box<Delivery>, Respond),
+    Register(Registration, Respond),
+    Reset(Reset, Respond),
+    RotatePsk(Secret, i64),
+    Retain(i64, SyncSender<bool>),
+    Stop,
+}
+
+/// How the writer fares, for the health check.
+#[derive(Debug, Clone, Default)]
+pub struct WriterHealth {
+    /// Why the last transaction failed; `None` when it worked.
+    pub failure: Option<String>,
+    /// When a transaction last worked.
+    pub committed: Option<Instant>,
+    /// Transactions that worked since the start.
+    pub commits: u64,
+    /// Reports stored since the start.
+    pub stored: u64,
+}
+
+/// The way to the writer thread.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: SyncSender<Job>,
+    health: Arc<RwLock<WriterHealth>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// Starts the thread that owns `connection`; it ends after [`Writer::stop`].
+    ///
+    /// # Errors
+    /// When the database cannot be read or no thread can be had.
+    pub fn start(
+        connection: Connection,
+        fleet: SharedFleet,
+        psks: SharedPsks,
+    ) -> Result<(Self, JoinHandle<()>), StoreError> {
+        let known = agents::load_all(&connection)?;
+        fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
+        publish_psks(&connection, &psks)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        let health = Arc::new(RwLock::new(WriterHealth::default()));
+        let mut thread =
+            Thread { connection, live: HashMap::new(), fleet, psks, health: Arc::clone(&health) };
+        let handle = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || thread.run(&queue))
+            .map_err(|_| StoreError::Closed)?;
+        Ok((Self { jobs, health }, handle))
+    }
+
+    /// Stores a report; `respond` is called after the commit, or at once when the queue is full.
+    pub fn report(&self, delivery: Delivery, respond: Respond) {
+        self.send(Job::Report(Box::new(delivery), respond));
+    }
+
+    /// Confirms an agent's id, or issues another.
+    pub fn register(&self, registration: Registration, respond: Respond) {
+        self.send(Job::Register(registration, respond));
+    }
+
+    /// Hides or shows.
+    pub fn reset(&self, reset: Reset, respond: Respond) {
+        self.send(Job::Reset(reset, respond));
+    }
+
+    /// Makes `secret` the current PSK.
+    pub fn rotate_psk(&self, secret: Secret) {
+        self.send(Job::RotatePsk(secret, crate::clock::now_ms()));
+    }
+
+    /// One step of retention: some of what came before `before` goes. True when there may be more.
+    #[must_use]
+    pub fn retain(&self, before: i64) -> bool {
+        let (done, result) = sync_channel(1);
+        self.send(Job::Retain(before, done));
+        result.recv_timeout(Duration::from_secs(30)).unwrap_or(false)
+    }
+
+    /// How the writer fares.
+    #[must_use]
+    pub fn health(&self) -> WriterHealth {
+        self.health.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the thread end once everything queued is written.
+    pub fn stop(&self) {
+        let _ = self.jobs.send(Job::Stop);
+    }
+
+    fn send(&self, job: Job) {
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job.refuse(),
+        }
+    }
+}
+
+impl Job {
+    fn refuse(self) {
+        match self {
+            Self::Report(_, respond) | Self::Register(_, respond) | Self::Reset(_, respond) => {
+                respond(Err(Reject::Unavailable));
+            }
+            Self::RotatePsk(..) | Self::Retain(..) | Self::Stop => {}
+        }
+    }
+}
+
+struct Thread {
+    connection: Connection,
+    /// What is known of agents that were heard of since the start, uncommitted changes included.
+    live: HashMap<AgentId, Live>,
+    fleet: SharedFleet,
+    psks: SharedPsks,
+    health: Arc<RwLock<WriterHealth>>,
+}
+
+/// What one transaction did, for those who must hear of it after the commit.
+#[derive(Default)]
+struct Batch {
+    answers: Vec<(Respond, Result<Ack, Reject>)>,
+    touched: Vec<AgentId>,
+    reload: bool,
+    psks: bool,
+    retained: Vec<(SyncSender<bool>, bool)>,
+    stored: u64,
+}
+
+impl Thread {
+    fn run(&mut self, queue: &Receiver<Job>) {
+        let mut stopping = false;
+        while !stopping {
+            let mut jobs = match queue.recv_timeout(Duration::from_secs(60)) {
+                Ok(job) => vec![job],
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            jobs.extend(queue.try_iter().take(BATCH - 1));
+            stopping = jobs.iter().any(|job| matches!(job, Job::Stop));
+            self.write(jobs);
+        }
+        let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+    }
+
+    fn write(&mut self, jobs: Vec<Job>) {
+        let mut batch = Batch::default();
+        let mut waiting = jobs.into_iter();
+        let outcome = self.transact(&mut waiting, &mut batch);
+        let mut health = self.health.write().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(()) => {
+                health.failure = None;
+                health.committed = Some(Instant::now());
+                health.commits += 1;
+                health.stored += batch.stored;
+            }
+            Err(error) => {
+                if health.failure.is_none() {
+                    log::error!("database: {error}; messages are refused until it works again");
+                }
+                health.failure = Some(error.to_string());
+                drop(health);
+                self.undo(batch);
+                waiting.for_each(Job::refuse);
+                return;
+            }
+        }
+        drop(health);
+        self.publish(&batch);
+        for (respond, answer) in batch.answers {
+            respond(answer);
+        }
+        for (done, more) in batch.retained {
+            let _ = done.try_send(more);
+        }
+    }
+
+    /// All jobs in one transaction. Jobs that were not begun when it fails stay in `jobs`.
+    fn transact(
+        &mut self,
+        jobs: &mut impl Iterator<Item = Job>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        for job in jobs {
+            match job {
+                Job::Report(delivery, respond) => {
+                    batch.touched.push(delivery.header.agent);
+                    let answer = intake::report(&transaction, &mut self.live, *delivery);
+                    batch.stored += u64::from(matches!(&answer, Ok(Ok(ack)) if ack.code == Code::Stored));
+                    batch.answer(respond, answer)?;
+                }
+                Job::Register(registration, respond) => {
+                    batch.touched.push(registration.agent);
+                    let answer = intake::register(&transaction, &mut self.live, &registration);
+                    batch.answer(respond, answer)?;
+                }
+                Job::Reset(Reset { agent, at }, respond) => {
+                    batch.reload = true;
+                    let answer = agents::reset(&transaction, agent, at).map(|count| match (count, agent) {
+                        (0, Some(_)) => Err(Reject::NoSuchAgent),
+                        _ => Ok(done(count)),
+                    });
+                    batch.answer(respond, answer)?;
+                }
+                Job::RotatePsk(secret, now) => {
+                    batch.psks = true;
+                    psks::rotate(&transaction, &secret, now)?;
+                }
+                Job::Retain(before, done) => {
+                    let gone = reports::retain(&transaction, before, RETAIN_STEP)?;
+                    vacuum(&transaction)?;
+                    batch.retained.push((done, gone > 0));
+                }
+                Job::Stop => {}
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// After a failed transaction: nothing of it may stay in memory, and every sender must know.
+    fn undo(&mut self, batch: Batch) {
+        for id in &batch.touched {
+            self.live.remove(id);
+        }
+        for (respond, _) in batch.answers {
+            respond(Err(Reject::Unavailable));
+        }
+    }
+
+    /// Shows the other threads what is now committed.
+    fn publish(&mut self, batch: &Batch) {
+        if batch.psks
+            && let Err(error) = publish_psks(&self.connection, &self.psks)
+        {
+            log::error!("database: reading the PSKs: {error}");
+        }
+        if batch.reload {
+            match agents::load_all(&self.connection) {
+                Ok(known) => {
+                    self.live.clear();
+                    self.fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
+                }
+                Err(error) => log::error!("database: reading the agents: {error}"),
+            }
+            return;
+        }
+        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+        for id in &batch.touched {
+            if let Some(live) = self.live.get(id) {
+                fleet.agents.insert(*id, live.agent.clone());
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Keeps an answer until the commit; a database error goes up, and its sender hears of it too.
+    fn answer(
+        &mut self,
+        respond: Respond,
+        answer: Result<Result<Ack, Reject>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match answer {
+            Ok(answer) => {
+                self.answers.push((respond, answer));
+                Ok(())
+            }
+            Err(error) => {
+                self.answers.push((respond, Err(Reject::Unavailable)));
+                Err(error)
+            }
+        }
+    }
+}
+
+fn done(count: usize) -> Ack {
+    let details = Details { message: format!("{count} agents"), ..Details::default() };
+    Ack { code: Code::Done, at: crate::clock::now_ms(), details }
+}
+
+fn publish_psks(connection: &Connection, shared: &SharedPsks) -> Result<(), StoreError> {
+    let psks = Arc::new(psks::load(connection)?);
+    let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
+    let generation = |psks: &crate::psks::Psks| psks.accepted.first().map(|(generation, _)| *generation);
+    if let Some(now) = generation(&psks).filter(|now| generation(&shared) != Some(*now)) {
+        log::info!("psk: generation {now} is the current one, {} are accepted", psks.accepted.len());
+    }
+    *shared = psks;
+    Ok(())
+}
+
+/// Gives free pages back to the file system, a few at a time. The pragma works only while it is
+/// stepped to its end.
+fn vacuum(connection: &Connection) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_STEP})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}

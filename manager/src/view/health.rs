@@ -1,0 +1,93 @@
+//! How the manager fares, as GET /status/healthcheck shows it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::fleet::{Fleet, Presence};
+use crate::psks::PskHealth;
+use crate::store::writer::WriterHealth;
+
+/// How the manager fares.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// `ok`, or `failing`.
+    pub status: &'static str,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Seconds since it started.
+    pub uptime_s: i64,
+    /// The database.
+    pub database: DatabaseHealth,
+    /// Seconds since the last report came; `null` before the first.
+    pub last_report_age_s: Option<i64>,
+    /// Visible agents by presence.
+    pub agents: BTreeMap<&'static str, usize>,
+    /// Reports stored since the start.
+    pub reports_stored: u64,
+    /// What was refused since the start, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Why the PSK could not be read lately; `null` when it could.
+    pub psk_failure: Option<String>,
+}
+
+/// How the database fares.
+#[derive(Debug, Serialize)]
+pub struct DatabaseHealth {
+    /// Whether the last transaction worked.
+    pub writable: bool,
+    /// Why it did not.
+    pub failure: Option<String>,
+    /// Transactions since the start.
+    pub commits: u64,
+    /// Seconds since the last one that worked.
+    pub last_commit_age_s: Option<u64>,
+}
+
+impl Health {
+    /// Whether all is well.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.status == "ok"
+    }
+}
+
+/// Puts together what is known at `now` (ms).
+#[must_use]
+pub fn view(
+    writer: &WriterHealth,
+    psk: &PskHealth,
+    refused: &BTreeMap<&'static str, u64>,
+    fleet: &Fleet,
+    started: i64,
+    now: i64,
+) -> Health {
+    let mut agents = BTreeMap::from([("online", 0), ("late", 0), ("offline", 0), ("never", 0)]);
+    for agent in fleet.agents.values().filter(|agent| agent.is_visible()) {
+        let presence = match agent.presence(now) {
+            Presence::Online => "online",
+            Presence::Late => "late",
+            Presence::Offline => "offline",
+            Presence::Never => "never",
+        };
+        *agents.entry(presence).or_default() += 1;
+    }
+    let last = fleet.agents.values().filter_map(|agent| agent.last_seen).max();
+    let writable = writer.failure.is_none();
+    Health {
+        status: if writable { "ok" } else { "failing" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: (now - started).max(0) / 1000,
+        database: DatabaseHealth {
+            writable,
+            failure: writer.failure.clone(),
+            commits: writer.commits,
+            last_commit_age_s: writer.committed.map(|at| at.elapsed().as_secs()),
+        },
+        last_report_age_s: last.map(|seen| (now - seen).max(0) / 1000),
+        agents,
+        reports_stored: writer.stored,
+        refused: refused.clone(),
+        psk_failure: psk.failure.clone(),
+    }
+}

@@ -1,0 +1,5 @@
+//! What the API and the page show, apart from rows and wire types.
+
+pub mod agent;
+pub mod health;
+pub mod page;

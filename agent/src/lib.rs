@@ -1,3 +1,39 @@
-//! placeholder
+//! Reads this host and reports it to the manager.
+//!
+//! ```text
+//! collect ─▶ report ─▶ message ─▶ courier ─▶ push ─▶ manager     every 30 s, by cycle
+//!  (parse)              (clock,    (deliver decides what an
+//!                       psk_keeper) answer means)      └─▶ spool: what waits
+//! gate ─▶ api ─▶ shared ◀─ cycle                            what neighbours and admins ask
+//! cli ─▶ daemon | -sysinfo | -dump | -discover | -reset
+//! ```
+
+pub mod access;
+pub mod api;
+pub mod api_error;
+pub mod atomic;
+pub mod cli;
+pub mod clock;
 pub mod collect;
+pub mod config;
+pub mod courier;
+pub mod cycle;
+pub mod daemon;
+pub mod deliver;
+pub mod discover;
+pub mod identity;
+pub mod jitter;
+pub mod message;
+pub mod order;
 pub mod parse;
+pub mod peer;
+pub mod psk_keeper;
+pub mod push;
+pub mod repeats;
+pub mod report;
+pub mod resets;
+pub mod shared;
+pub mod spool;
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

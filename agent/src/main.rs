@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The agent: reads this host and reports it to the manager.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kattila_agent::cli::main()
+}

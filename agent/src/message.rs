@@ -1,0 +1,136 @@
+//! Messages that wait to be signed and sent: reports, and the first contact.
+
+use proto::envelope::{Draft, Sealed};
+use proto::ids::{AgentId, BootId, Nonce};
+use proto::psk::Secret;
+use proto::report::Report;
+use proto::sign::Kind;
+use serde::Serialize;
+
+use crate::clock::{self, Clock, Moment};
+
+/// One message. Its tick and nonce stay when it is sent again; it is signed at each sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its number in this start of the agent; a first contact has 0.
+    pub tick: u64,
+    /// Its name.
+    pub nonce: Nonce,
+    json: Vec<u8>,
+    observed: Option<Observed>,
+}
+
+/// When a report's host was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Observed {
+    /// On this host's clocks.
+    then: Moment,
+    /// On the manager's, as the payload has it now.
+    at: i64,
+}
+
+impl Message {
+    /// A report that was read at `then`, as JSON.
+    #[must_use]
+    pub fn report(tick: u64, nonce: Nonce, json: Vec<u8>, then: Moment, observed_at: i64) -> Self {
+        let observed = Some(Observed { then, at: observed_at });
+        Self { kind: Kind::Report, tick, nonce, json, observed }
+    }
+
+    /// The first contact.
+    #[must_use]
+    pub fn register(nonce: Nonce, hardware: &str, hostname: &str) -> Self {
+        let payload = Register { hardware, hostname, agent_version: crate::VERSION };
+        let json = serde_json::to_vec(&payload).expect("three texts are plain data");
+        Self { kind: Kind::Register, tick: 0, nonce, json, observed: None }
+    }
+
+    /// Signs it for sending at `now`. A report whose time turns out to be wrong, because the clock
+    /// was learned or set since, gets the right one first.
+    pub fn seal(
+        &mut self,
+        agent: AgentId,
+        boot: BootId,
+        secret: &Secret,
+        clock: Clock,
+        now: Moment,
+    ) -> Sealed {
+        self.restamp(clock, now);
+        let Self { kind, tick, nonce, ref json, .. } = *self;
+        Draft { kind, agent, boot, tick, nonce, json }.seal(secret, clock.manager_time(now))
+    }
+
+    fn restamp(&mut self, clock: Clock, now: Moment) {
+        let Some(observed) = &mut self.observed else { return };
+        let at = clock.manager_time_then(observed.then, now);
+        if !clock::differ(at, observed.at) {
+            return;
+        }
+        if let Ok(mut report) = serde_json::from_slice::<Report>(&self.json) {
+            report.observed_at = at;
+            report.clock_offset_ms = clock.offset();
+            self.json = serde_json::to_vec(&report).expect("a report is plain data");
+            observed.at = at;
+        }
+    }
+}
+
+/// Payload of the first contact.
+#[derive(Serialize)]
+struct Register<'a> {
+    hardware: &'a str,
+    hostname: &'a str,
+    agent_version: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::envelope::Envelope;
+
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    const TODAY: i64 = 1_795_000_000_000;
+
+    fn sealed(message: &mut Message, clock: Clock, now: Moment) -> (Report, i64) {
+        let secret = Secret::new("correct horse battery staple").unwrap();
+        let sealed = message.seal(AgentId([1; 16]), BootId([2; 16]), &secret, clock, now);
+        let envelope = Envelope::parse(&sealed.bytes).unwrap();
+        assert!(envelope.is_signed_with(&secret));
+        (Report::from_json(&envelope.json().unwrap()).unwrap(), envelope.header.sent_at)
+    }
+
+    #[test]
+    fn a_report_read_under_a_wrong_clock_is_sent_with_the_right_time() {
+        let then = Moment { wall: TODAY - 2 * YEAR, uptime: 10_000 };
+        let report = Report { observed_at: then.wall, ..Report::default() };
+        let json = serde_json::to_vec(&report).unwrap();
+        let mut message = Message::report(1, Nonce([3; 16]), json, then, then.wall);
+        // Nothing is known yet: sent as it is.
+        let (sent, sent_at) = sealed(&mut message, Clock::default(), then);
+        assert_eq!((sent.observed_at, sent_at), (then.wall, then.wall));
+        // The manager's time was learned a second later.
+        let now = Moment { wall: then.wall + 1000, uptime: 11_000 };
+        let mut clock = Clock::default();
+        assert!(clock.learn(TODAY + 1000, now));
+        let (sent, sent_at) = sealed(&mut message, clock, now);
+        assert_eq!((sent.observed_at, sent_at), (TODAY, TODAY + 1000));
+        assert_eq!(sent.clock_offset_ms, 2 * YEAR);
+        // It waits for an hour; meanwhile the clock is set, and the offset goes.
+        let later = Moment { wall: TODAY + 3_600_000, uptime: 10_000 + 3_600_000 };
+        let (sent, sent_at) = sealed(&mut message, Clock::default(), later);
+        assert_eq!((sent.observed_at, sent_at), (TODAY, TODAY + 3_600_000));
+        assert_eq!((message.tick, message.nonce), (1, Nonce([3; 16])));
+    }
+
+    #[test]
+    fn the_first_contact_says_who_asks() {
+        let message = Message::register(Nonce([3; 16]), "abc", "router");
+        let json: serde_json::Value = serde_json::from_slice(&message.json).unwrap();
+        let expected = serde_json::json!({
+            "hardware": "abc", "hostname": "router", "agent_version": crate::VERSION
+        });
+        assert_eq!((json, message.tick), (expected, 0));
+    }
+}

@@ -1,0 +1,169 @@
+//! HTTP to the manager and to other agents: the only file that names ureq.
+
+use std::fmt;
+use std::io::Read as _;
+use std::time::Duration;
+
+use proto::{envelope, limits};
+use ureq::Agent;
+
+/// Everything from the name's lookup to the answer's last byte.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// The lookup alone, and the connection alone.
+const STEP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Buffers of one connection, each way; an answer is about 200 bytes.
+const BUFFER: usize = 16 << 10;
+
+/// An HTTP client that follows no redirect, uses no proxy and keeps no connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    agent: Agent,
+}
+
+/// Why there is no answer: what failed, and at which URL.
+#[derive(Debug)]
+pub struct PushError {
+    url: String,
+    why: String,
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.url, self.why)
+    }
+}
+
+impl std::error::Error for PushError {}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Client {
+    /// A client with the bounds above.
+    #[must_use]
+    pub fn new() -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .timeout_resolve(Some(STEP_TIMEOUT))
+            .timeout_connect(Some(STEP_TIMEOUT))
+            // A followed redirect turns a POST into a GET: the report is lost and looks delivered.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .proxy(None)
+            .user_agent(concat!("kattila-agent/", env!("CARGO_PKG_VERSION")))
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_response_header_size(BUFFER)
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
+            .build();
+        Self { agent: config.new_agent() }
+    }
+
+    /// Sends an envelope; the answer's status and body.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `timeout`.
+    pub fn post(&self, url: &str, envelope: &[u8], timeout: Duration) -> Result<(u16, Vec<u8>), PushError> {
+        let request = self.agent.post(url).content_type(envelope::MEDIA_TYPE);
+        let request = request.config().timeout_global(Some(timeout)).build();
+        read(url, timeout, request.send(envelope))
+    }
+
+    /// Asks for a page; the answer's status and body.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `timeout`.
+    pub fn get(&self, url: &str, timeout: Duration) -> Result<(u16, Vec<u8>), PushError> {
+        let request = self.agent.get(url).config().timeout_global(Some(timeout)).build();
+        read(url, timeout, request.call())
+    }
+}
+
+fn read(
+    url: &str,
+    timeout: Duration,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, Vec<u8>), PushError> {
+    let failed = |why| PushError { url: url.to_owned(), why };
+    let mut response = response.map_err(|error| failed(in_words(&error, timeout)))?;
+    let mut body = Vec::new();
+    let limit = u64::try_from(limits::ANSWER_MAX).unwrap_or(u64::MAX);
+    let mut reader = response.body_mut().as_reader().take(limit + 1);
+    reader.read_to_end(&mut body).map_err(|error| failed(format!("the answer broke off: {error}")))?;
+    if body.len() > limits::ANSWER_MAX {
+        return Err(failed(format!("the answer is larger than {} bytes", limits::ANSWER_MAX)));
+    }
+    Ok((response.status().as_u16(), body))
+}
+
+fn in_words(error: &ureq::Error, timeout: Duration) -> String {
+    use ureq::Timeout;
+    match error {
+        ureq::Error::Timeout(Timeout::Resolve) => "the name was not resolved in time".to_owned(),
+        ureq::Error::Timeout(Timeout::Connect) => "no connection in time".to_owned(),
+        ureq::Error::Timeout(_) => format!("no whole answer within {} s", timeout.as_secs()),
+        ureq::Error::HostNotFound => "the name does not resolve".to_owned(),
+        ureq::Error::Protocol(why) => format!("the answer is not HTTP: {why}"),
+        ureq::Error::Io(why) => why.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    /// A server that reads a little, says `answer` once and stays silent until dropped.
+    fn server(answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&answer);
+            if answer.is_empty() {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn statuses_are_answers_and_redirects_are_not_followed() {
+        let client = Client::new();
+        let found = server(
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        );
+        assert_eq!(client.post(&found, b"x", TIMEOUT).unwrap(), (302, Vec::new()));
+        let error = server(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy".to_vec());
+        assert_eq!(client.get(&error, TIMEOUT).unwrap(), (503, b"busy".to_vec()));
+    }
+
+    #[test]
+    fn failures_name_the_url_and_what_failed() {
+        let client = Client::new();
+        let fails = |url: &str, timeout| client.get(url, timeout).unwrap_err().to_string();
+        let refused = fails("http://127.0.0.1:1/x", TIMEOUT);
+        assert!(refused.starts_with("http://127.0.0.1:1/x: ") && refused.contains("refused"), "{refused}");
+        let start = Instant::now();
+        let silent = fails(&server(Vec::new()), Duration::from_secs(1));
+        assert!(silent.contains("no whole answer within 1 s"), "{silent}");
+        assert!(start.elapsed() < Duration::from_secs(3));
+        let garbage = fails(&server(b"\0\0\0SSH-2.0\r\n\r\n".to_vec()), TIMEOUT);
+        assert!(garbage.contains("not HTTP"), "{garbage}");
+        let mut huge = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", limits::ANSWER_MAX + 1);
+        huge.push_str(&"x".repeat(limits::ANSWER_MAX + 1));
+        let huge = fails(&server(huge.into_bytes()), TIMEOUT);
+        assert!(huge.contains("larger than 65536 bytes"), "{huge}");
+        let short = fails(&server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".to_vec()), TIMEOUT);
+        assert!(short.contains("broke off"), "{short}");
+    }
+}

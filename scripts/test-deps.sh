@@ -28,7 +28,7 @@ ping       iputils-ping      m
 dnsmasq    dnsmasq-base      m
 qemu-system-x86_64 qemu-system-x86 k
 busybox    busybox-static    k
-modinfo    kmod              k
+modprobe   kmod              k
 cpio       cpio              k
 ldd        libc-bin          k
 '

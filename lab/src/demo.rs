@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use serde_json::Value;
 
-use crate::{Error, Host, Launch, MESH, Mesh, Need, Plan, Proc, Result, bin, require, wait_for};
+use crate::{Error, Host, Launch, MESH, Mesh, Need, Plan, Proc, Result, bin, require, until, wait_for};
 
 /// The hosts with an agent; the first also has the manager.
 const HOSTS: [&str; 5] = ["berlin", "hamburg", "lyon", "nantes", "paris"];
 
 /// The manager's port, inside its host and, where it is free, on this machine's loopback.
 const PORT: u16 = 5086;
+
+/// How long a daemon may take to be at work.
+const START: Duration = Duration::from_secs(15);
 
 /// How long a daemon may take to stop when asked; then it is killed.
 const STOP: Duration = Duration::from_secs(5);
@@ -49,13 +53,16 @@ pub fn run() -> Result<()> {
     for host in HOSTS {
         daemons.push(settings.start_agent(mesh.host(host))?);
     }
+    let reporting = await_agents(mesh.host(HOSTS[0]), &daemons[1..])?;
     let address = forward(mesh.host(HOSTS[0]))?;
     say(&format!(
-        "\nmanager:      http://{address}/ (agents: http://{address}/status/agents)\n\
+        "\n{reporting} of {} agents report\n\
+         manager:      http://{address}/ (agents: http://{address}/status/agents)\n\
          admin secret: {}\n\
          logs:         {}\n\
          a host:       nsenter -t {} -n -m -u -p (this is {})\n\
          Ctrl-C removes all of it.\n",
+        HOSTS.len(),
         settings.admin_secret.display(),
         mesh.dir().display(),
         mesh.host(HOSTS[4]).pid(),
@@ -149,18 +156,34 @@ fn write_secret(path: &Path) -> Result<()> {
 
 fn await_manager(host: &Host, manager: &Proc) -> Result<()> {
     let url = format!("http://127.0.0.1:{PORT}/status/healthcheck");
-    let healthy = || host.http_get(&url).is_ok_and(|answer| answer.status == 200);
-    let up = wait_for("", Duration::from_secs(20), || {
-        if healthy() { Some(true) } else { (!manager.is_running()).then_some(false) }
+    wait_for("the manager's health check", START, || {
+        let healthy = host.http_get(&url).is_ok_and(|answer| answer.status == 200);
+        (healthy || !manager.is_running()).then_some(())
+    })?;
+    still_running(manager)
+}
+
+/// Waits for a first report of every agent; gives how many there are when the time is up.
+fn await_agents(host: &Host, agents: &[Proc]) -> Result<usize> {
+    let url = format!("http://127.0.0.1:{PORT}/status/agents");
+    let mut count = 0;
+    until(START, || {
+        let list: Option<Value> = host.http_get(&url).and_then(|answer| answer.json()).ok();
+        count = list.and_then(|list| list["agents"].as_array().map(Vec::len)).unwrap_or(0);
+        count == agents.len() || !agents.iter().all(Proc::is_running)
     });
-    if matches!(up, Ok(true)) {
+    agents.iter().try_for_each(still_running).map(|()| count)
+}
+
+fn still_running(daemon: &Proc) -> Result<()> {
+    if daemon.is_running() {
         return Ok(());
     }
     Err(Error::Command {
-        host: host.name().to_owned(),
-        command: "manager".to_owned(),
-        outcome: "does not answer its health check".to_owned(),
-        said: manager.log(),
+        host: daemon.host().to_owned(),
+        command: daemon.name().to_owned(),
+        outcome: "ended at once".to_owned(),
+        said: daemon.log(),
     })
 }
 

@@ -108,6 +108,16 @@ pub struct Proc {
 }
 
 impl Proc {
+    /// The program's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host on which it runs.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The program's process number on this machine (inside its host it has another).
     pub fn pid(&self) -> i32 {
         self.pid

@@ -1,6 +1,13 @@
 //! A real manager on loopback, and an agent's side of the protocol to talk to it.
 
-#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "each test file uses a part of it"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,46 @@
+# make run and make test are the first two commands; README.md explains the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: help run demo build test-deps test lint bench fuzz clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: ## build, start a manager and an agent on this machine, print the address; Ctrl-C stops both
+	$(CARGO) build --release -p manager -p agent
+	scripts/run.sh target/release
+
+demo: ## a mesh of five hosts in network namespaces, a manager and an agent in each; needs root
+	scripts/test-deps.sh
+	$(CARGO) build --release --workspace
+	target/release/lab demo
+
+build: ## build everything for this machine
+	$(CARGO) build --release --workspace
+
+test-deps: ## install what the tests need, or say what is missing
+	scripts/test-deps.sh
+
+test: test-deps ## all tests; what cannot run here is skipped loudly
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace
+
+lint: ## formatting, lints, no async runtime
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	@if $(CARGO) tree --workspace -e all -i tokio >/dev/null 2>&1; then echo "tokio is in the tree"; exit 1; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "shellcheck is missing: scripts are not checked"; fi
+
+bench: ## the benchmark: a table, and JSON under target/bench
+	$(CARGO) build --release --workspace --examples --bins
+	target/release/lab bench $(BENCH)
+
+FUZZ_SECONDS ?= 30
+fuzz: ## run every fuzz target for FUZZ_SECONDS (30)
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+clean: ## remove what was built, not what was configured
+	$(CARGO) clean

@@ -8,17 +8,28 @@ bin=$PWD/${1:-target/release}
 mkdir -p run
 chmod 700 run
 
-set_in_env_file() { [ -f .env ] && grep -Eq "^[[:space:]]*(export )?$1=." .env; }
+# The value of a setting, from the environment or else from .env; empty when it is not set.
+setting() {
+    local value=${!1:-}
+    if [ -z "$value" ] && [ -f .env ]; then
+        value=$(sed -nE "s/^[[:space:]]*(export )?$1=[\"']?([^\"']*)[\"']?[[:space:]]*$/\2/p" .env | tail -n 1)
+    fi
+    printf '%s' "$value"
+}
 
-if [ -z "${PSK:-}${PSK_FILE:-}${DNS:-}" ] && ! set_in_env_file 'PSK(_FILE)?' && ! set_in_env_file DNS; then
+if [ -z "$(setting PSK)$(setting PSK_FILE)$(setting DNS)" ]; then
     if [ ! -f run/psk ]; then
         (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >run/psk)
     fi
     echo "PSK_FILE=run/psk" >>.env
     echo "made a random PSK: run/psk, named in .env"
 fi
-if [ -z "${STATE_DIR:-}" ] && ! set_in_env_file STATE_DIR; then export STATE_DIR=run; fi
-if [ -z "${DATABASE:-}" ] && ! set_in_env_file DATABASE; then export DATABASE=run/kattila_manager.db; fi
+listen=$(setting MANAGER_LISTEN)
+port=${listen##*:}
+port=${port:-5086}
+[ -n "$(setting STATE_DIR)" ] || export STATE_DIR=run
+[ -n "$(setting DATABASE)" ] || export DATABASE=run/kattila_manager.db
+[ -n "$(setting MANAGER_URL)" ] || export MANAGER_URL=http://127.0.0.1:$port
 
 "$bin/manager" &
 manager=$!
@@ -33,13 +44,13 @@ trap 'stop 0' INT TERM
 # A set-up that cannot work ends here, with the daemon's own sentence.
 for _ in $(seq 50); do
     kill -0 "$manager" 2>/dev/null || { wait "$manager" || exit $?; }
-    if (exec 3<>"/dev/tcp/127.0.0.1/${PORT:-5086}") 2>/dev/null; then break; fi
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
     sleep 0.1
 done
 "$bin/agent" &
 agent=$!
 echo
-echo "  open  http://127.0.0.1:${PORT:-5086}/   (Ctrl-C stops manager and agent)"
+echo "  open  http://127.0.0.1:$port/   (Ctrl-C stops manager and agent)"
 echo
 set +e
 wait -n "$manager" "$agent"

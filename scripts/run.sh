@@ -31,6 +31,9 @@ port=${port:-5086}
 [ -n "$(setting DATABASE)" ] || export DATABASE=run/kattila_manager.db
 [ -n "$(setting MANAGER_URL)" ] || export MANAGER_URL=http://127.0.0.1:$port
 
+# Job control gives each daemon a process group of its own, so that Ctrl-C reaches this script alone
+# and each of them is told once.
+set -m
 "$bin/manager" &
 manager=$!
 agent=

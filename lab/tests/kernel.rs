@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use lab::{HOSTS, KERNEL, Kernel, Need, Transcript, require};
+use lab::{HOSTS, KERNEL, Kernel, Transcript, require};
 use serde_json::Value;
 
 /// Some ten times what it takes on an idle machine.
@@ -31,7 +31,7 @@ fn kernel_wireguard_and_every_kind_of_device() {
         kernel = kernel
             .step_on(host, &format!("links {host}"), "ip -j -d link")
             .step_on(host, &format!("wg {host}"), "wg show all dump")
-            .step_on(host, &format!("name {host}"), "hostname; ls /sys/class/net");
+            .step_on(host, &format!("name {host}"), "hostname; cat /etc/machine-id");
     }
     kernel = kernel.step_on("a", "uevent", "cat /sys/class/net/wg0/uevent");
     let start = Instant::now();
@@ -55,7 +55,8 @@ fn kernel_wireguard_and_every_kind_of_device() {
 
     assert_devices(&done);
     for host in HOSTS {
-        assert!(done.ok(&format!("name {host}")).unwrap().starts_with(&format!("{host}\n")));
+        let number = HOSTS.iter().position(|name| *name == host).unwrap() + 1;
+        assert_eq!(done.ok(&format!("name {host}")).unwrap(), format!("{host}\n{number:032}\n"));
         let dump = done.ok(&format!("wg {host}")).unwrap();
         let peers: Vec<Vec<&str>> = dump
             .lines()
@@ -127,8 +128,17 @@ fn assert_devices(done: &Transcript) {
 }
 
 #[test]
+fn a_binary_that_is_not_there_is_named() {
+    if !require(KERNEL) {
+        return;
+    }
+    let text = Kernel::new().copy_binary("/no/such/agent").run(TIMEOUT).unwrap_err().to_string();
+    assert!(text.contains("/no/such/agent"), "{text}");
+}
+
+#[test]
 fn a_guest_that_hangs_is_ended_and_the_step_named() {
-    if !require(KERNEL) || !require(&[Need::Tool("qemu-system-x86_64")]) {
+    if !require(KERNEL) {
         return;
     }
     let start = Instant::now();

@@ -1,4 +1,4 @@
-# Three hosts, a, b and c, in namespaces of their own. `on a COMMAND` runs a command in one.
+# Three hosts, a, b and c, in namespaces of their own, with their own /tmp and machine id. `on a COMMAND` runs a command in one.
 #
 #   eth0       LAN 10.1.0.0/24 and fd00:1::/64 (a is .1, b .2, c .3), bridge "lan" in between
 #   wg0        kernel WireGuard, full mesh, 10.77.0.0/24 and fd00:77::/64, keepalive 5 s
@@ -21,6 +21,8 @@ for host in a b c; do
     unshare -n -m -u /usr/bin/sh -c "
         mount -t sysfs sysfs /sys
         mount -t tmpfs tmpfs /tmp
+        printf '%032x\n' $n >/tmp/machine-id
+        mount --bind /tmp/machine-id /etc/machine-id
         hostname $host
         echo \$\$ >/run/hosts/$host.new
         mv /run/hosts/$host.new /run/hosts/$host

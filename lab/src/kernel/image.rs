@@ -45,6 +45,8 @@ impl Image {
         image.file("/usr/bin/on", ON.as_bytes(), 0o755)?;
         image.file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n", 0o644)?;
         image.file("/etc/resolv.conf", b"", 0o644)?;
+        image.file("/etc/machine-id", b"ffffffffffffffffffffffffffffffff\n", 0o444)?;
+        image.file("/etc/os-release", b"ID=debian\nPRETTY_NAME=\"Lab guest\"\n", 0o644)?;
         Ok(image)
     }
 

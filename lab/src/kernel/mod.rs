@@ -8,8 +8,9 @@
 mod image;
 mod transcript;
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::command::{HERE, output, path};
@@ -121,6 +122,7 @@ impl Kernel {
             .prefix("lab-kernel-")
             .tempdir()
             .map_err(Error::io("the guest's folder"))?;
+        let _sweeper = Sweeper::start(dir.path())?;
         let initrd = self.image(dir.path(), &modules)?;
         let file = |name: &str| dir.path().join(name);
         let serial = |name: &str| format!("file:{}", file(name).display());
@@ -182,6 +184,32 @@ impl Kernel {
             image.file(&format!("/lab/steps/{n:04}"), script.as_bytes(), 0o700)?;
         }
         image.pack(&dir.join("initrd"))
+    }
+}
+
+/// Removes the guest's folder when the pipe to it closes, which the kernel does when the test
+/// process is killed.
+#[derive(Debug)]
+struct Sweeper(Child);
+
+impl Sweeper {
+    fn start(dir: &Path) -> Result<Self> {
+        let child = Command::new("sh")
+            .args(["-c", r#"cat; cd /; rm -rf -- "$0""#])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io("sh"))?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -26,12 +26,13 @@ pub fn mesh_prefixes(system: &SystemData) -> Vec<Cidr> {
     prefixes
 }
 
-/// Whether the client at `ip` may ask.
+/// Whether the client at `ip`, who came to the address `local`, may ask. Who has the address that it
+/// came to is this host itself.
 #[must_use]
-pub fn permits(ip: IpAddr, mesh: &[Cidr], allowed: &[Cidr]) -> bool {
-    let ip = ip.to_canonical();
+pub fn permits(ip: IpAddr, local: IpAddr, mesh: &[Cidr], allowed: &[Cidr]) -> bool {
+    let (ip, local) = (ip.to_canonical(), local.to_canonical());
     let inside = |prefixes: &[Cidr]| prefixes.iter().any(|prefix| prefix.contains(ip));
-    ip.is_loopback() || inside(mesh) || inside(allowed)
+    ip.is_loopback() || ip == local || inside(mesh) || inside(allowed)
 }
 
 #[cfg(test)]
@@ -79,13 +80,22 @@ mod tests {
         }
     }
 
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 2));
+
     #[test]
     fn loopback_and_the_mesh_may_ask_and_others_may_not() {
         let mesh = mesh_prefixes(&system(&["10.8.0.2/32", "172.16.0.0/16"]));
-        let may = |ip: &str| permits(ip.parse().unwrap(), &mesh, &[]);
-        for ip in
-            ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.9.0.200", "fd00:9::5", "10.8.0.2", "172.16.9.9"]
-        {
+        let may = |ip: &str| permits(ip.parse().unwrap(), LOCAL, &mesh, &[]);
+        for ip in [
+            "192.168.1.2",
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.9.0.200",
+            "fd00:9::5",
+            "10.8.0.2",
+            "172.16.9.9",
+        ] {
             assert!(may(ip), "{ip}");
         }
         for ip in ["192.168.1.3", "10.8.0.3", "203.0.113.1", "fd00:8::1", "::ffff:192.168.1.3"] {
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_settings_open_it_to_others() {
-        let may = |ip: &str, allow: &[&str]| permits(ip.parse().unwrap(), &[], &cidrs(allow));
+        let may = |ip: &str, allow: &[&str]| permits(ip.parse().unwrap(), LOCAL, &[], &cidrs(allow));
         assert!(may("192.168.1.3", &["192.168.0.0/16"]) && !may("192.169.1.3", &["192.168.0.0/16"]));
         assert!(may("203.0.113.1", &["0.0.0.0/0", "::/0"]) && may("2001:db8::1", &["0.0.0.0/0", "::/0"]));
         assert!(may("127.0.0.1", &[]) && !may("10.0.0.1", &[]));

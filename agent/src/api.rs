@@ -68,7 +68,7 @@ impl Api {
     }
 
     fn act(&self, request: &Request) -> Result<Answer, ApiError> {
-        self.check_access(request.peer.ip())?;
+        self.check_access(request.peer.ip(), request.local.ip())?;
         let action = action(&request.method, &request.path)?;
         if matches!(action, Action::Relay | Action::Reset) {
             refuse_other_sites(|name| request.header(name))?;
@@ -81,8 +81,8 @@ impl Api {
         }
     }
 
-    fn check_access(&self, ip: IpAddr) -> Result<(), ApiError> {
-        let permitted = self.shared.with_mesh(|mesh| access::permits(ip, mesh, &self.allowed));
+    fn check_access(&self, ip: IpAddr, local: IpAddr) -> Result<(), ApiError> {
+        let permitted = self.shared.with_mesh(|mesh| access::permits(ip, local, mesh, &self.allowed));
         if permitted { Ok(()) } else { Err(ApiError::Forbidden(ip)) }
     }
 

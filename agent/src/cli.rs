@@ -12,6 +12,7 @@ use log::LevelFilter;
 use proto::ids::{BootId, Nonce};
 use proto::limits;
 use proto::psk;
+use proto::report::Source;
 use simple_logger::SimpleLogger;
 
 use crate::clock::{Clock, Moment};
@@ -189,8 +190,10 @@ fn discover() -> Result<ExitCode, Failure> {
     let settings = config::read_settings().map_err(wrong)?;
     start_log(config::log_level(&settings).map_err(wrong)?)?;
     let (system, problems) = collect::collect(&Sources::system(), SystemTime::now());
-    if let Some(problem) = problems.iter().find(|problem| problem.source == "wg") {
-        return Err(wrong(format!("cannot ask WireGuard: {}", problem.message)));
+    if system.wireguard_source == Source::None {
+        let why = problems.iter().find(|problem| problem.source == "wg");
+        let why = why.map_or("no output from `wg`", |problem| problem.message.as_str());
+        return Err(wrong(format!("cannot ask WireGuard: {why}")));
     }
     let targets = Targets::of(&system);
     let found = discover::probe_all(&Client::new(), &targets.addresses, limits::AGENT_PORT)

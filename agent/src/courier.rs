@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proto::ack::Code;
 use proto::ids::AgentId;
 use proto::limits::manager_path;
 use proto::sign::Kind;
@@ -95,7 +96,10 @@ impl Courier {
             Ok((status, body)) => Outcome::of_answer(status, &body, &sealed, secret),
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        if let Outcome::Answered(ack) = &outcome {
+        // "Clock skew" is for `learn_time`, which must see the offset that led to it.
+        if let Outcome::Answered(ack) = &outcome
+            && ack.code != Code::ClockSkew
+        {
             settle_time(ack.at, shared);
         }
         Some(outcome)

@@ -171,9 +171,12 @@ impl Cycle {
 
     /// Goes on under the manager's id for us, or with a new boot id. What waits is numbered anew.
     fn become_another(&mut self, id: Option<AgentId>) -> bool {
+        if self.follow_resets() {
+            return false;
+        }
         let before = self.identity.agent;
         let result = match id {
-            Some(id) => self.shared.take_id(id),
+            Some(id) => self.shared.take_id(before, id),
             None => self.shared.new_boot(),
         };
         if let Err(error) = result {

@@ -10,6 +10,7 @@ use proto::ids::AgentId;
 use crate::atomic;
 
 const FILE: &str = "agent_id.txt";
+const ASIDE: &str = "agent_id.txt.bad";
 /// A longer file is none of ours: 32 digits, `hardware ` and a hash of 64.
 const FILE_MAX: usize = 1024;
 
@@ -75,7 +76,7 @@ pub fn load_or_create(folder: &Path, hardware: &str) -> Result<(AgentId, Origin)
             Some((id, of)) if of == hardware || hardware.is_empty() => return Ok((id, Origin::Kept)),
             Some(_) => Origin::Copied,
             None => {
-                let aside = folder.join(format!("{FILE}.bad"));
+                let aside = folder.join(ASIDE);
                 fs::rename(&path, &aside).map_err(|error| IdentityError::Write(aside, error))?;
                 Origin::Corrupt
             }
@@ -96,6 +97,16 @@ pub fn store(folder: &Path, id: AgentId, hardware: &str) -> Result<(), IdentityE
     let path = folder.join(FILE);
     atomic::write(&path, format!("{id}\nhardware {hardware}\n").as_bytes())
         .map_err(|error| IdentityError::Write(path, error))
+}
+
+/// Removes what an earlier start kept aside, if it did.
+pub fn remove_aside(folder: &Path) {
+    match fs::remove_file(folder.join(ASIDE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::warn!("cannot remove {}: {error}", folder.join(ASIDE).display());
+        }
+        _ => {}
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<(AgentId, &str)> {

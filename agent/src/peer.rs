@@ -6,6 +6,12 @@ use proto::ids::{AgentId, BootId, Cidr, PublicKey};
 use proto::report::{InterfaceKind, RouteKind, SystemData, TABLE_MAIN};
 use serde::{Deserialize, Serialize};
 
+/// Interfaces, addresses of one, and routes that neighbours are told of: with the longest addresses
+/// the whole stays below [`proto::limits::ANSWER_MAX`].
+const INTERFACES: usize = 64;
+const ADDRESSES: usize = 8;
+const ROUTES: usize = 128;
+
 /// An agent as its neighbours see it. Unknown fields are ignored and absent ones take their default,
 /// so that agents of different versions understand each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +53,7 @@ pub struct Reach {
 pub struct Host {
     /// Its name: a label, not an identity.
     pub hostname: String,
-    /// Its interfaces with their addresses.
+    /// Its interfaces that have addresses.
     pub interfaces: Vec<PeerInterface>,
     /// Its routes of the main table.
     pub routes: Vec<PeerRoute>,
@@ -103,8 +109,9 @@ impl Host {
             name: interface.name.clone(),
             kind: interface.kind,
             operstate: interface.operstate.clone(),
-            addresses: interface.addresses.clone(),
+            addresses: interface.addresses.iter().take(ADDRESSES).copied().collect(),
         };
+        let addressed = |interface: &&proto::report::Interface| !interface.addresses.is_empty();
         let route = |route: &proto::report::Route| PeerRoute {
             destination: route.destination,
             gateway: route.gateway,
@@ -119,8 +126,8 @@ impl Host {
         };
         Self {
             hostname: system.hostname.clone(),
-            interfaces: system.interfaces.iter().map(interface).collect(),
-            routes: system.routes.iter().filter(usable).map(route).collect(),
+            interfaces: system.interfaces.iter().filter(addressed).take(INTERFACES).map(interface).collect(),
+            routes: system.routes.iter().filter(usable).take(ROUTES).map(route).collect(),
             wireguard: system.wireguard.iter().map(device).collect(),
         }
     }
@@ -189,6 +196,42 @@ mod tests {
         assert!(json.contains(r#""distance":0"#) && json.contains("10.9.0.1/24"), "{json}");
         assert!(!json.contains(&PublicKey([2; 32]).to_string()), "a peer's key is not this host's: {json}");
         assert_eq!(serde_json::from_str::<Peer>(&json).unwrap(), peer);
+    }
+
+    #[test]
+    fn the_largest_answer_is_not_too_large() {
+        let longest = "2001:db8:1111:2222:3333:4444:5555:6666";
+        let cidr = format!("{longest}/128").parse().unwrap();
+        let interface = Interface {
+            name: "wireguard-00001".into(),
+            kind: InterfaceKind::WireGuard,
+            operstate: "lowerlayerdown".into(),
+            addresses: vec![cidr; 32],
+            ..Interface::default()
+        };
+        let route = Route {
+            destination: cidr,
+            gateway: Some(longest.parse().unwrap()),
+            interface: Some("wireguard-00001".into()),
+            metric: u32::MAX,
+            source: None,
+            table: TABLE_MAIN,
+            kind: RouteKind::Unicast,
+        };
+        let device = WireGuardDevice {
+            name: "wireguard-00001".into(),
+            public_key: Some(PublicKey([255; 32])),
+            ..WireGuardDevice::default()
+        };
+        let system = SystemData {
+            hostname: "h".repeat(64),
+            interfaces: vec![interface; 256],
+            routes: vec![route; 256],
+            wireguard: vec![device; proto::limits::DEVICES_MAX],
+            ..SystemData::default()
+        };
+        let len = serde_json::to_vec(&Host::of(&system)).unwrap().len();
+        assert!(len + 2048 <= proto::limits::ANSWER_MAX, "{len}");
     }
 
     #[test]

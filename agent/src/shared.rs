@@ -82,13 +82,16 @@ impl Shared {
         self.lock().clock = clock;
     }
 
-    /// Goes on as `agent` with a new boot id.
+    /// Goes on as `agent` with a new boot id, unless a reset came first and it is not `from` any more.
     ///
     /// # Errors
     /// When the id cannot be written; it is used all the same, until the agent ends.
-    pub fn take_id(&self, agent: AgentId) -> Result<(), IdentityError> {
+    pub fn take_id(&self, from: AgentId, agent: AgentId) -> Result<(), IdentityError> {
         let boot = new_boot()?;
         let mut state = self.lock();
+        if state.identity.agent != from {
+            return Ok(());
+        }
         state.identity = Identity { agent, boot };
         identity::store(&self.state_dir, agent, &self.hardware)
     }
@@ -115,6 +118,7 @@ impl Shared {
             return Ok(None);
         }
         identity::store(&self.state_dir, agent, &self.hardware)?;
+        identity::remove_aside(&self.state_dir);
         state.identity = Identity { agent, boot };
         state.clock = Clock::default();
         (state.distance, state.last_success, state.last_error) = (None, None, None);
@@ -198,7 +202,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shared = shared(&folder);
         let before = shared.identity();
-        shared.take_id(AgentId([7; 16])).unwrap();
+        shared.take_id(AgentId([6; 16]), AgentId([7; 16])).unwrap();
+        assert_eq!(shared.identity(), before, "a reset came first");
+        shared.take_id(before.agent, AgentId([7; 16])).unwrap();
         let after = shared.identity();
         assert_eq!(after.agent, AgentId([7; 16]));
         assert_ne!(after.boot, before.boot);
@@ -227,7 +233,7 @@ mod tests {
         folder.close().unwrap();
         shared.reset(before.agent).unwrap_err();
         assert_eq!(shared.identity(), before);
-        shared.take_id(AgentId([7; 16])).unwrap_err();
+        shared.take_id(before.agent, AgentId([7; 16])).unwrap_err();
         assert_eq!(shared.identity().agent, AgentId([7; 16]));
     }
 

@@ -81,6 +81,9 @@ fn a_clock_two_years_behind_is_corrected_and_is_right_again_after_it_is_set() {
         manager.reports().into_iter().skip(set).find(|(_, report)| report.clock_offset_ms == 0)
     });
     assert!((right.1.observed_at - now_ms()).abs() < 30_000 && (right.0.sent_at - now_ms()).abs() < 30_000);
+    let twice =
+        manager.received().into_iter().filter(|message| message.header.nonce == right.0.nonce).count();
+    assert_eq!(twice, 2, "in the same turn in which the manager found it off");
     wait_until("the log to say so", || agent.log().contains("clock is right again").then_some(()));
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
+use kattila_agent::discover;
 use kattila_agent::push::Client;
 use kattila_agent::resets;
 use proto::ack::{self, Code};
@@ -40,6 +41,18 @@ fn neighbours_are_told_who_and_how_well() {
         (status, &health["status"], &health["version"]),
         (200, &"ok".into(), &kattila_agent::VERSION.into())
     );
+}
+
+#[test]
+fn a_probe_finds_the_agent_and_only_the_agent() {
+    let manager = Manager::start(usual);
+    let agent = Agent::new(&manager.url).start();
+    let peer = agent.peer();
+    let addresses = ["127.0.0.2", "127.0.0.1", "127.0.0.3"].map(|ip| ip.parse().unwrap());
+    let found = discover::probe_all(&Client::new(), &addresses, agent.port).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].address.to_string().as_str(), found[0].peer.agent), ("127.0.0.1", peer.agent));
+    assert!(found[0].rtt < PATIENCE);
 }
 
 #[test]

@@ -97,9 +97,15 @@ pub struct SystemData {
     pub routes_total: u32,
     /// Where `routes` came from.
     pub routes_source: Source,
-    /// Policy-routing rules, by priority; empty where they were not read.
+    /// Policy-routing rules, by priority, those that every kernel starts with (0, 32766, 32767)
+    /// among them: nothing is to be added in thought.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Policy-routing rules that the host has.
+    pub rules_total: u32,
+    /// Where `rules` came from. With a source, an empty list says that this kernel has no policy
+    /// routing: it looks into the tables local and main. Without one, nothing is known.
+    pub rules_source: Source,
     /// Neighbours (ARP and neighbour discovery).
     pub neighbours: Vec<Neighbour>,
     /// Neighbours that the host has.
@@ -174,7 +180,15 @@ pub struct Interface {
     /// other end (whose index may belong to another namespace).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<u32>,
-    /// The bridge or bond that it is a port of.
+    /// Whether `link` is an index of another network namespace, where it says nothing of this
+    /// host's interfaces; `None` without a `link`, or where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_is_foreign: Option<bool>,
+    /// The kind that its driver gives itself (`IFLA_INFO_KIND`, as `ip -d link` shows it): `vxlan`,
+    /// `ip6gretap`, `team`. `None` for hardware, and where netlink was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_kind: Option<String>,
+    /// The bridge, bond, team or VRF that it is a port of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
     /// Interfaces right below it (`lower_*` in /sys), such as a bridge's ports.
@@ -195,7 +209,7 @@ pub struct Interface {
     /// Link speed in Mbit/s, where the driver tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speed_mbps: Option<u32>,
-    /// Parameters of a VLAN or a tunnel.
+    /// Parameters of a VLAN, a tunnel or a VRF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelData>,
     /// Its addresses with their prefix lengths.
@@ -212,7 +226,7 @@ pub const IFF_LOOPBACK: u32 = 0x8;
 /// Interface flag: operational (`IFF_RUNNING`, linux/if.h).
 pub const IFF_RUNNING: u32 = 0x40;
 
-/// What an interface is, told from /sys.
+/// What an interface is, told by its driver and from /sys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InterfaceKind {
@@ -224,8 +238,10 @@ pub enum InterfaceKind {
     Bridge,
     /// A port of a bridge that is nothing more telling itself.
     BridgePort,
-    /// A bond.
+    /// A bond or a team.
     Bond,
+    /// A domain of routing of its own (VRF), with a table of its own.
+    Vrf,
     /// A VLAN on a parent.
     Vlan,
     /// A macvlan or ipvlan on a parent.
@@ -238,6 +254,8 @@ pub enum InterfaceKind {
     Tap,
     /// A VXLAN.
     Vxlan,
+    /// A GENEVE tunnel.
+    Geneve,
     /// A GRE tunnel, layer 3 or 2.
     Gre,
     /// An IP-in-IP tunnel.
@@ -259,14 +277,19 @@ pub enum InterfaceKind {
     Other,
 }
 
-/// Parameters of a VLAN, VXLAN, GRE, IPIP or SIT device, as far as they could be read.
+/// Parameters of a VLAN, VXLAN, GENEVE, GRE, VTI, IPIP, SIT or VRF device, as far as they could be
+/// read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TunnelData {
-    /// VLAN id, VXLAN network identifier or GRE key.
+    /// VLAN id, network identifier of a VXLAN or GENEVE, key of a GRE or VTI (of received packets),
+    /// or table of a VRF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
-    /// UDP port of a VXLAN.
+    /// Key of sent packets, where a GRE or VTI has another one for them than for received ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_sent: Option<u32>,
+    /// UDP port of a VXLAN or GENEVE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Outer source address.
@@ -275,6 +298,10 @@ pub struct TunnelData {
     /// Outer destination address or group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<IpAddr>,
+    /// Something else decides packet by packet where it goes (`external`, collect metadata): the
+    /// parameters above say nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// Interface counters, as /proc/net/dev gives them.
@@ -361,6 +388,8 @@ pub enum RouteKind {
     Blackhole,
     /// Dropped with an ICMP prohibited.
     Prohibit,
+    /// Not decided in this table: the next rule is asked.
+    Throw,
     /// A kind that this version does not know.
     #[serde(other)]
     Other,
@@ -373,14 +402,20 @@ impl RouteKind {
     }
 }
 
-/// A policy-routing rule: which packets look into which table.
+/// A policy-routing rule: what is done with which packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rule {
     /// Lower ones are asked first.
     pub priority: u32,
-    /// The table to look into.
+    /// What is done with packets that match.
+    #[serde(skip_serializing_if = "RuleAction::is_table")]
+    pub action: RuleAction,
+    /// The table to look into; 0 with another action, and where `l3mdev` is set.
     pub table: u32,
+    /// Priority of the rule to go on with, where the action is `goto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goto: Option<u32>,
     /// Whether it is a rule for IPv6.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
@@ -393,18 +428,57 @@ pub struct Rule {
     /// Only packets with this mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fwmark: Option<u32>,
+    /// Bits of the mark that count; `None` is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fwmask: Option<u32>,
     /// Only packets that came in by this interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iif: Option<String>,
     /// Only packets that leave by this interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oif: Option<String>,
+    /// Only packets of a VRF's ports; the VRF's own table is looked into.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub l3mdev: bool,
+    /// Only packets that also match what is not listed here: user ids, ports, protocol, type of
+    /// service, tunnel id.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
     /// The rule holds for packets that do *not* match.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub invert: bool,
     /// Routes with a prefix of at most this length do not count (`suppress_prefixlength`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suppress_prefix: Option<u32>,
+}
+
+/// What a rule does with the packets that it matches (FR_ACT_*, linux/fib_rules.h).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleAction {
+    /// Looks into a table.
+    #[default]
+    Table,
+    /// Goes on with a later rule.
+    Goto,
+    /// Nothing: a mark to go to.
+    Nop,
+    /// Drops in silence.
+    Blackhole,
+    /// Drops with an ICMP unreachable.
+    Unreachable,
+    /// Drops with an ICMP prohibited.
+    Prohibit,
+    /// An action that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl RuleAction {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_table(&self) -> bool {
+        *self == Self::Table
+    }
 }
 
 /// A neighbour on a link.
@@ -564,6 +638,8 @@ impl Report {
             text("system.interfaces.operstate", &interface.operstate)?;
             text("system.interfaces.master", interface.master.as_deref().unwrap_or_default())?;
             text("system.interfaces.mac", interface.mac.as_deref().unwrap_or_default())?;
+            let driver_kind = interface.driver_kind.as_deref().unwrap_or_default();
+            text("system.interfaces.driver_kind", driver_kind)?;
             at_most("system.interfaces.lower", interface.lower.len(), limits::INTERFACES_MAX)?;
             at_most("system.interfaces.addresses", interface.addresses.len(), limits::ADDRESSES_MAX)?;
         }
@@ -572,6 +648,10 @@ impl Report {
             text("system.routes.interface", route.interface.as_deref().unwrap_or_default())?;
         }
         at_most("system.rules", system.rules.len(), limits::RULES_MAX)?;
+        for rule in &system.rules {
+            text("system.rules.iif", rule.iif.as_deref().unwrap_or_default())?;
+            text("system.rules.oif", rule.oif.as_deref().unwrap_or_default())?;
+        }
         at_most("system.neighbours", system.neighbours.len(), limits::NEIGHBOURS_MAX)?;
         for neighbour in &system.neighbours {
             text("system.neighbours.interface", &neighbour.interface)?;

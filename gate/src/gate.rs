@@ -12,7 +12,7 @@ use crate::stop::Stop;
 use crate::table::Table;
 use crate::workers::{Handler, Workers};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fmt;
 use std::io;
@@ -137,7 +137,7 @@ impl Front {
         let mut swept = self.now;
         let mut leave_at = None;
         loop {
-            let ready = match self.epoll.wait(&mut events, SWEEP_MILLIS) {
+            let ready = match self.epoll.wait(&mut events, self.patience(leave_at.is_some())) {
                 Ok(n) => n,
                 Err(Errno::EINTR) => 0,
                 Err(error) => return Err(error.into()),
@@ -168,6 +168,13 @@ impl Front {
                 return Ok(());
             }
         }
+    }
+
+    /// How long to wait for events: for ever while there is no deadline to look at, so that an idle
+    /// daemon costs nothing.
+    fn patience(&self, leaving: bool) -> EpollTimeout {
+        let idle = self.table.len() == 0 && self.paused_until.is_none() && !leaving;
+        if idle { EpollTimeout::NONE } else { SWEEP_MILLIS.into() }
     }
 
     /// Takes what waits at a listener. Nothing that accept says ends the gate.

@@ -36,12 +36,6 @@ fn survives(options: &str, mib: u64, attack: impl FnOnce(&Victim, Probe) -> Outc
 }
 
 #[test]
-#[ignore = "run by the others, in a process of its own"]
-fn victim() {
-    victim::be_a_victim();
-}
-
-#[test]
 fn h1_descriptor_exhaustion() {
     // No cap that would keep the process from running out: EMFILE itself is met.
     survives("nofile=96 connections=100000", 32, |v, probe| {

@@ -10,12 +10,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use victim::Victim;
 
-#[test]
-#[ignore = "run by the others, in a process of its own"]
-fn victim() {
-    victim::be_a_victim();
-}
-
 fn get(to: SocketAddr, path: &str) -> String {
     exchange(to, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).expect("an answer")
 }

@@ -1,17 +1,14 @@
 //! A gate in a process of its own, to be attacked: memory, descriptors and limits are then its own too.
 //!
-//! The process is this test binary again, running only the ignored test `victim`.
+//! The process is the example `victim`, which cargo builds along with the tests.
 
 use super::attacks::descriptors;
-use gate::{Answer, Gate, Limits, Reply, Request, Stop, listen};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const OPTIONS: &str = "GATE_VICTIM";
 const ANNOUNCEMENT: &str = "victim listens on ";
 
 /// A running victim. Dropped, it is stopped.
@@ -24,15 +21,17 @@ pub(crate) struct Victim {
 impl Victim {
     /// Options: `nofile=N connections=N read=SECONDS write=SECONDS answer=SECONDS workers=N queue=N`.
     pub(crate) fn start(options: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary has a path"))
-            .args(["--ignored", "--exact", "--nocapture", "victim"])
-            .env(OPTIONS, format!("{options} "))
+        let program = program();
+        let mut child = Command::new(&program)
+            .args(options.split_whitespace())
             .env("RUST_BACKTRACE", "0") // a backtrace keeps tens of MB of symbols in memory
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("start the victim");
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; build it: cargo build -p gate --example victim", program.display())
+            });
         let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let mut line = String::new();
         while !line.starts_with(ANNOUNCEMENT) {
@@ -75,81 +74,9 @@ impl Drop for Victim {
     }
 }
 
-/// The victim's side: serves until its standard input ends. Does nothing when no one started it as a victim.
-pub(crate) fn be_a_victim() {
-    let Ok(options) = std::env::var(OPTIONS) else { return };
-    let limits = read_options(&options);
-    let stop = Stop::new().expect("an event");
-    let setter = stop.clone();
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        setter.trigger();
-    });
-    let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("listen");
-    eprintln!("\n{ANNOUNCEMENT}{}", listener.local_addr().expect("its address"));
-    let served = Served::default();
-    let gate = Gate::new(limits, move |request, reply| served.handle(request, reply));
-    let stats = gate.run(vec![listener], &stop, Duration::from_secs(3)).expect("run");
-    eprintln!("{stats:?}");
-}
-
-fn read_options(options: &str) -> Limits {
-    let mut limits = Limits::default();
-    for (name, value) in options.split_whitespace().filter_map(|option| option.split_once('=')) {
-        let number: u32 = value.parse().expect("a number");
-        let seconds = Duration::from_secs(number.into());
-        let count = usize::try_from(number).expect("32 bits fit");
-        match name {
-            "nofile" => {
-                use nix::sys::resource::{Resource, setrlimit};
-                setrlimit(Resource::RLIMIT_NOFILE, number.into(), number.into()).expect("setrlimit");
-            }
-            "connections" => limits.connections = count,
-            "workers" => limits.workers = count,
-            "queue" => limits.queue = count,
-            "read" => limits.read = seconds,
-            "write" => limits.write = seconds,
-            "answer" => limits.answer = seconds,
-            _ => panic!("unknown option {name}"),
-        }
-    }
-    limits
-}
-
-#[derive(Default)]
-struct Served {
-    smuggled: AtomicU64,
-    kept: Arc<Mutex<Vec<Reply>>>,
-}
-
-impl Served {
-    fn handle(&self, request: Request, reply: Reply) {
-        if request.query.as_deref() == Some("smuggled") {
-            self.smuggled.fetch_add(1, Ordering::Relaxed);
-        }
-        let answer = match (request.method.as_str(), request.path.as_str()) {
-            ("GET" | "HEAD", "/ok") => Answer::text(200, "ok\n"),
-            ("POST", "/echo") => Answer::new(200, "application/octet-stream", request.body),
-            ("GET", "/big") => Answer::text(200, "x".repeat(8 << 20)),
-            ("GET", "/smuggled") => Answer::text(200, self.smuggled.load(Ordering::Relaxed).to_string()),
-            ("GET", "/who") => Answer::text(200, format!("{} {}", request.peer, request.local)),
-            ("GET", "/reflect") => Answer::text(200, "ok\n").with_header("X-Name", "a\r\nX-Injected: yes"),
-            ("GET", "/panic") => panic!("as asked"),
-            ("GET", "/slow") => {
-                std::thread::sleep(Duration::from_millis(700));
-                Answer::text(200, "slow\n")
-            }
-            ("GET", "/later") => {
-                std::thread::spawn(move || {
-                    std::thread::sleep(Duration::from_millis(300));
-                    reply.send(Answer::text(200, "later\n"));
-                });
-                return;
-            }
-            ("GET", "/never") => return self.kept.lock().expect("no one panics with it").push(reply),
-            ("GET", "/dropped") => return,
-            _ => Answer::text(404, "not found\n"),
-        };
-        reply.send(answer);
-    }
+/// The example lies beside the folder of the test binaries.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("this binary has a path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    profile.join("examples/victim")
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use kattila_agent::collect::{Addresses, Sources, Wg, collect, hardware_id};
+use kattila_agent::collect::{Addresses, Netlink, Sources, Wg, collect, hardware_id};
 use kattila_agent::parse::{self, host, neighbour, net_dev, route4, route6, sysfs, vlan, wg_dump};
 use proptest::prelude::*;
 use proto::report::{InterfaceKind, Problem, Report, Source, SystemData};
@@ -67,6 +67,7 @@ fn read(root: &Path) -> Expected {
         root: root.to_owned(),
         proc_root: root.join("proc"),
         sys_root: root.join("sys"),
+        netlink: Netlink::Off,
         wg: Wg::new(root.join("wg")),
         addresses: Addresses::Fixed(addresses.collect()),
         arch: "x86_64".to_owned(),
@@ -128,7 +129,7 @@ fn every_kind_of_interface_is_known() {
         ("tun0", K::Tun),
         ("tap0", K::Tap),
         ("vx0", K::Vxlan),
-        ("gnv0", K::Other),
+        ("gnv0", K::Geneve),
         ("gre1", K::Gre),
         ("gre2", K::Gre),
         ("gt1", K::Gre),

@@ -1,7 +1,8 @@
-//! Network interfaces: which there are from /proc/net/dev, what they are from /sys/class/net.
+//! Network interfaces: which there are from /proc/net/dev, what they are from /sys/class/net and
+//! netlink.
 //!
 //! /proc/net/dev is always of this process's network namespace; /sys shows the namespace in which
-//! it was mounted, so an interface may lack its folder there.
+//! it was mounted, so an interface may lack its folder there. Then netlink tells the most of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use super::Sources;
 use super::addresses::belongs;
 use super::files::SmallFiles;
 use super::keep::Keep;
+use super::links::Links;
 use super::problems::{Problems, short};
 use super::routes::list;
+use crate::parse::netlink::link::Link;
 use crate::parse::sysfs::{self, SysFacts};
 use crate::parse::{interface_name, net_dev, vlan};
 
@@ -24,6 +27,7 @@ use crate::parse::{interface_name, net_dev, vlan};
 pub(super) fn read(
     sources: &Sources,
     wireguard: &[String],
+    links: &Links,
     files: &mut SmallFiles,
     problems: &mut Problems,
     system: &mut SystemData,
@@ -39,13 +43,22 @@ pub(super) fn read(
     });
     let mut bare = Vec::new();
     for (name, counters) in found {
-        let mut interface = match Folder::open(&class, &name, files) {
-            Some(mut folder) => folder.interface(&name, wireguard.contains(&name)),
-            None => {
+        let link = links.get(&name);
+        let is_wireguard = wireguard.contains(&name);
+        let mut interface = match (Folder::open(&class, &name, files), link) {
+            (Some(mut folder), _) => folder.interface(&name, is_wireguard, link),
+            (None, link) => {
                 bare.push(name.clone());
-                Interface { name, ..Interface::default() }
+                link.map(|link| of_link(link, is_wireguard, links)).unwrap_or_default()
             }
         };
+        if let Some(link) = link {
+            interface.link = link.link.filter(|link| *link != 0);
+            interface.link_is_foreign = interface.link.map(|_| link.link_is_foreign);
+            interface.driver_kind.clone_from(&link.kind);
+            interface.tunnel = link.tunnel.clone().or(interface.tunnel);
+        }
+        interface.name = name;
         interface.counters = counters;
         interface.addresses = addresses_of(&interface.name, &addresses, problems);
         system.interfaces.push(interface);
@@ -100,15 +113,43 @@ fn addresses_of(name: &str, all: &[(String, Cidr)], problems: &mut Problems) -> 
 }
 
 fn set_vlan_ids(sources: &Sources, problems: &mut Problems, interfaces: &mut [Interface]) {
-    if interfaces.iter().all(|interface| interface.kind != InterfaceKind::Vlan) {
+    let lacks_id =
+        |interface: &Interface| interface.kind == InterfaceKind::Vlan && interface.tunnel.is_none();
+    if !interfaces.iter().any(lacks_id) {
         return;
     }
     let mut ids = Vec::new();
     let path = sources.proc_root.join("net/vlan/config");
     list(&path, vlan::HEADER, vlan::row, problems, |row| ids.push(row));
-    for interface in interfaces.iter_mut().filter(|interface| interface.kind == InterfaceKind::Vlan) {
+    for interface in interfaces.iter_mut().filter(|interface| lacks_id(interface)) {
         let id = ids.iter().find(|(name, _)| *name == interface.name).map(|(_, id)| *id);
         interface.tunnel = id.map(|id| TunnelData { id: Some(id), ..TunnelData::default() });
+    }
+}
+
+/// An interface that has no folder in /sys/class/net.
+fn of_link(link: &Link, is_wireguard: bool, links: &Links) -> Interface {
+    let facts = SysFacts {
+        name: &link.name,
+        driver_kind: link.kind.as_deref(),
+        link_layer: link.link_layer,
+        flags: link.flags,
+        index: link.index,
+        iflink: link.link.unwrap_or(link.index),
+        device: link.device,
+        wireguard: is_wireguard,
+        ..SysFacts::default()
+    };
+    Interface {
+        index: link.index,
+        kind: sysfs::kind(&facts),
+        master: link.master.and_then(|index| links.name(index)).map(str::to_owned),
+        mac: link.mac.clone(),
+        mtu: link.mtu,
+        flags: link.flags,
+        operstate: link.operstate.to_owned(),
+        carrier_changes: link.carrier_changes.map(u64::from),
+        ..Interface::default()
     }
 }
 
@@ -154,13 +195,14 @@ impl<'a> Folder<'a> {
         Some(Self { path, names, files })
     }
 
-    fn interface(&mut self, name: &str, wireguard: bool) -> Interface {
+    fn interface(&mut self, name: &str, wireguard: bool, link: Option<&Link>) -> Interface {
         let uevent = self.text("uevent").unwrap_or_default().to_owned();
         let index = sysfs::ifindex(&uevent).or_else(|| self.number("ifindex")).unwrap_or(0);
         let iflink = self.number("iflink").unwrap_or(index);
         let flags = self.number("flags").unwrap_or(0);
         let kind = sysfs::kind(&SysFacts {
             name,
+            driver_kind: link.and_then(|link| link.kind.as_deref()),
             devtype: sysfs::devtype(&uevent),
             link_layer: self.number("type").unwrap_or(0),
             flags,
@@ -176,7 +218,6 @@ impl<'a> Folder<'a> {
             wireguard,
         });
         Interface {
-            name: name.to_owned(),
             index,
             kind,
             link: Some(iflink).filter(|iflink| *iflink != 0 && *iflink != index),

@@ -23,6 +23,13 @@ impl<T> Keep<T> {
         }
     }
 
+    /// Adds all items of another list after its own.
+    pub(super) fn append(&mut self, other: Self) {
+        let before = self.total;
+        self.total += other.total;
+        self.items.extend(other.items.into_iter().map(|(rank, order, item)| (rank, before + order, item)));
+    }
+
     /// The items kept, in the order in which they came, and how many there were.
     pub(super) fn finish(mut self) -> (Vec<T>, u32) {
         self.cut();
@@ -53,6 +60,9 @@ mod tests {
         let mut few = Keep::new(4);
         few.push(9, 'a');
         few.push(0, 'b');
-        assert_eq!(few.finish(), (vec!['a', 'b'], 2));
+        let mut more = Keep::new(4);
+        "cdefghi".chars().for_each(|letter| more.push(if letter == 'i' { 0 } else { 5 }, letter));
+        few.append(more);
+        assert_eq!(few.finish(), (vec!['b', 'c', 'd', 'i'], 9));
     }
 }

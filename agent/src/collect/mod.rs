@@ -1,10 +1,12 @@
 //! This host, as far as it can be read: the only place that reads files under /proc and /sys, asks
-//! for addresses, and runs `wg`.
+//! the kernel by netlink, and runs `wg`.
 //!
 //! ```text
 //! wg show all dump ─▶ WireGuard devices ─┐ names
+//! rtnetlink links ───────────────────────┤ kinds, tunnels
 //! /proc/net/dev, /sys/class/net ─────────┴▶ interfaces
-//! /proc/net/route, ipv6_route, arp ───────▶ routes, neighbours
+//! rtnetlink routes, rules, neighbours ────▶ the same
+//! or /proc/net/route, ipv6_route, arp ────▶ routes, neighbours
 //! /proc, os-release ──────────────────────▶ the host's own figures
 //! ```
 //!
@@ -16,9 +18,12 @@ mod hardware;
 mod host;
 mod interfaces;
 mod keep;
+mod links;
 mod neighbours;
+mod netlink;
 mod problems;
 mod routes;
+mod rules;
 mod wg_command;
 mod wireguard;
 
@@ -30,9 +35,11 @@ use proto::report::{Problem, SystemData};
 
 pub use addresses::Addresses;
 pub use hardware::hardware_id;
+pub use netlink::{Netlink, NetlinkError, Question};
 pub use wg_command::Wg;
 
 use files::SmallFiles;
+use links::{Links, Names};
 use problems::Problems;
 
 /// Where a host is read from. [`Sources::system`] is this host; tests point it at a copied tree.
@@ -44,6 +51,8 @@ pub struct Sources {
     pub proc_root: PathBuf,
     /// Where sysfs is mounted: `/sys`.
     pub sys_root: PathBuf,
+    /// rtnetlink.
+    pub netlink: Netlink,
     /// The `wg` command.
     pub wg: Wg,
     /// Where interface addresses come from.
@@ -61,6 +70,7 @@ impl Sources {
             root: PathBuf::from("/"),
             proc_root: PathBuf::from("/proc"),
             sys_root: PathBuf::from("/sys"),
+            netlink: Netlink::System,
             wg: Wg::new("wg"),
             addresses: Addresses::System,
             arch: arch.unwrap_or_else(|_| std::env::consts::ARCH.to_owned()),
@@ -81,10 +91,13 @@ pub fn collect(sources: &Sources, now: SystemTime) -> (SystemData, Vec<Problem>)
 
     let dump = wireguard::dump(sources);
     let names = wireguard::names(sources, dump.as_ref().ok());
-    interfaces::read(sources, &names, &mut files, &mut problems, &mut system);
+    let links = Links::read(sources, &mut problems);
+    interfaces::read(sources, &names, &links, &mut files, &mut problems, &mut system);
     wireguard::read(dump, now, &mut problems, &mut system);
-    routes::read(sources, &mut problems, &mut system);
-    neighbours::read(sources, &mut problems, &mut system);
+    let names = Names::new(&links, &system);
+    routes::read(sources, &names, &mut problems, &mut system);
+    rules::read(sources, &mut problems, &mut system);
+    neighbours::read(sources, &names, &mut problems, &mut system);
     host::read(sources, &mut files, &mut problems, &mut system);
     (system, problems.into_list())
 }

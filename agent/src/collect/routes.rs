@@ -1,6 +1,7 @@
-//! Routes, from /proc.
+//! Routes, from netlink; from /proc where that is refused.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::Path;
 
 use proto::limits::ROUTES_MAX;
@@ -9,18 +10,70 @@ use proto::report::{InterfaceKind, Route, Source, SystemData};
 use super::Sources;
 use super::files::{LIST_MAX, each_line};
 use super::keep::Keep;
+use super::links::Names;
+use super::netlink::{NetlinkError, Question};
 use super::problems::{BadRows, Problems};
+use crate::parse::netlink::{INET, INET6, route};
 use crate::parse::{ParseError, Row, route4, route6};
 
 /// Fills in the routes. Default routes and those through WireGuard are kept first, the link-local
 /// ones last.
-pub(super) fn read(sources: &Sources, problems: &mut Problems, system: &mut SystemData) {
+pub(super) fn read(sources: &Sources, names: &Names, problems: &mut Problems, system: &mut SystemData) {
+    match from_netlink(sources, names, problems, system) {
+        Ok((routes, total)) => {
+            (system.routes, system.routes_total) = (routes, total);
+            system.routes_source = Source::Netlink;
+        }
+        Err(error) => {
+            if !matches!(error, NetlinkError::Off) {
+                problems.add("netlink routes", format_args!("{error}; /proc was read instead"));
+            }
+            from_proc(sources, problems, system);
+        }
+    }
+}
+
+/// Both families or none, so that a list has one source.
+fn from_netlink(
+    sources: &Sources,
+    names: &Names,
+    problems: &mut Problems,
+    system: &SystemData,
+) -> Result<(Vec<Route>, u32), NetlinkError> {
+    let wireguard = system.interfaces.iter().filter(|interface| interface.kind == InterfaceKind::WireGuard);
+    let wireguard: Vec<u32> = wireguard.map(|interface| interface.index).collect();
+    let mut ask = |question, family| {
+        let start = || Keep::new(ROUTES_MAX);
+        sources.netlink.list(question, problems, start, |keep, body| {
+            route::rows(family, body, |route, index| {
+                let is_wireguard = index.is_some_and(|index| wireguard.contains(&index));
+                keep.push(rank(&route, is_wireguard), (route, index));
+            })
+        })
+    };
+    let mut keep = ask(Question::Routes4, INET)?;
+    match ask(Question::Routes6, INET6) {
+        Ok(ipv6) => keep.append(ipv6),
+        // A kernel without IPv6.
+        Err(error) if error.is_unsupported() => {}
+        Err(error) => return Err(error),
+    }
+    let (rows, total) = keep.finish();
+    let named =
+        |(route, index): (Route, Option<u32>)| Route { interface: index.map(|i| names.of(i)), ..route };
+    Ok((rows.into_iter().map(named).collect(), total))
+}
+
+fn from_proc(sources: &Sources, problems: &mut Problems, system: &mut SystemData) {
     let is_wireguard = |name: &str| {
         let mut devices = system.interfaces.iter().filter(|i| i.kind == InterfaceKind::WireGuard);
         devices.any(|interface| interface.name == name)
     };
     let mut keep = Keep::new(ROUTES_MAX);
-    let mut push = |route: Route| keep.push(rank(&route, is_wireguard), route);
+    let mut push = |route: Route| {
+        let is_wireguard = route.interface.as_deref().is_some_and(is_wireguard);
+        keep.push(rank(&route, is_wireguard), route);
+    };
     let ipv4 = sources.proc_root.join("net/route");
     let ipv6 = sources.proc_root.join("net/ipv6_route");
     let read_ipv4 = list(&ipv4, route4::HEADER, route4::row, problems, &mut push);
@@ -29,12 +82,10 @@ pub(super) fn read(sources: &Sources, problems: &mut Problems, system: &mut Syst
     system.routes_source = if read_ipv4 || read_ipv6 { Source::Proc } else { Source::None };
 }
 
-fn rank(route: &Route, is_wireguard: impl Fn(&str) -> bool) -> u8 {
-    let destination = route.destination;
-    match &route.interface {
-        _ if destination.prefix() == 0 => 0,
-        Some(name) if is_wireguard(name) => 0,
-        _ if matches!(destination.address(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local()) => 2,
+fn rank(route: &Route, is_wireguard: bool) -> u8 {
+    match route.destination.address() {
+        _ if route.destination.prefix() == 0 || is_wireguard => 0,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => 2,
         _ => 1,
     }
 }
@@ -98,7 +149,7 @@ mod tests {
         });
         let (mut problems, sources) =
             (Problems::default(), Sources { proc_root: dir.path().to_owned(), ..Sources::system() });
-        read(&sources, &mut problems, &mut system);
+        from_proc(&sources, &mut problems, &mut system);
         assert_eq!((system.routes.len(), system.routes_total), (ROUTES_MAX, 20_002));
         assert_eq!(system.routes[254].interface.as_deref(), Some("wg0"));
         assert_eq!(system.routes[255].destination.to_string(), "0.0.0.0/0");

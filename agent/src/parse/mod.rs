@@ -1,4 +1,4 @@
-//! Texts of the kernel and of `wg` as values: pure functions, one file per source.
+//! Texts and messages of the kernel and texts of `wg` as values: pure functions, one file per source.
 //!
 //! A row that cannot be read is an error that names its line and column, never its content, and
 //! the rows after it are still read. Private and preshared keys end in [`wg_dump`].
@@ -6,6 +6,7 @@
 pub mod host;
 pub mod neighbour;
 pub mod net_dev;
+pub mod netlink;
 pub mod route4;
 pub mod route6;
 pub mod sysfs;

@@ -12,6 +12,8 @@ use super::{colon_hex, mac};
 pub struct SysFacts<'a> {
     /// The interface's name.
     pub name: &'a str,
+    /// The kind that its driver gives itself, from netlink.
+    pub driver_kind: Option<&'a str>,
     /// `DEVTYPE` in `uevent`.
     pub devtype: Option<&'a str>,
     /// `type`: the link layer (ARPHRD_*, linux/if_arp.h).
@@ -68,15 +70,36 @@ const IFF_TAP: u32 = 0x2;
 
 /// What an interface is. The surest sign decides; each was seen on a running kernel.
 ///
-/// Not to be told from /sys: a gretap bound to a device looks like one end of a veth pair, and a
-/// veth whose other end has the same index in another namespace looks like nothing.
+/// Not to be told from /sys alone: a gretap bound to a device looks like one end of a veth pair,
+/// and a veth whose other end has the same index in another namespace looks like nothing.
 #[must_use]
 pub fn kind(facts: &SysFacts<'_>) -> InterfaceKind {
-    by_name_of_type(facts).or_else(|| by_folder(facts)).or_else(|| by_link_layer(facts)).unwrap_or_else(
-        || {
-            if facts.device { InterfaceKind::Physical } else { by_elimination(facts) }
-        },
-    )
+    by_driver(facts)
+        .or_else(|| by_name_of_type(facts))
+        .or_else(|| by_folder(facts))
+        .or_else(|| by_link_layer(facts))
+        .unwrap_or_else(|| if facts.device { InterfaceKind::Physical } else { by_elimination(facts) })
+}
+
+/// The drivers' own names (`IFLA_INFO_KIND`). The TUN driver has one for both of its kinds.
+fn by_driver(facts: &SysFacts<'_>) -> Option<InterfaceKind> {
+    Some(match facts.driver_kind? {
+        "wireguard" => InterfaceKind::WireGuard,
+        "bridge" => InterfaceKind::Bridge,
+        "bond" | "team" => InterfaceKind::Bond,
+        "vrf" => InterfaceKind::Vrf,
+        "vlan" => InterfaceKind::Vlan,
+        "vxlan" => InterfaceKind::Vxlan,
+        "geneve" => InterfaceKind::Geneve,
+        "gre" | "gretap" | "ip6gre" | "ip6gretap" | "erspan" | "ip6erspan" => InterfaceKind::Gre,
+        "ipip" | "ip6tnl" | "vti" | "vti6" => InterfaceKind::Ipip,
+        "sit" => InterfaceKind::Sit,
+        "macvlan" | "macvtap" | "ipvlan" | "ipvtap" => InterfaceKind::Macvlan,
+        "veth" => InterfaceKind::Veth,
+        "dummy" => InterfaceKind::Dummy,
+        "ppp" => InterfaceKind::Ppp,
+        _ => return None,
+    })
 }
 
 fn by_name_of_type(facts: &SysFacts<'_>) -> Option<InterfaceKind> {
@@ -94,7 +117,7 @@ fn by_name_of_type(facts: &SysFacts<'_>) -> Option<InterfaceKind> {
         Some("ppp") => InterfaceKind::Ppp,
         // A port of a switch chip: stacked on the CPU's port, and yet a socket on the case.
         Some("dsa") => InterfaceKind::Physical,
-        Some("geneve") => InterfaceKind::Other,
+        Some("geneve") => InterfaceKind::Geneve,
         _ => return None,
     })
 }
@@ -221,6 +244,10 @@ mod tests {
             (SysFacts { bridge_port: true, ..ether() }, K::BridgePort),
             (SysFacts { iflink: 0, ..ether() }, K::Gre),
             (SysFacts { link_layer: SIT, iflink: 0, ..ether() }, K::Sit),
+            (SysFacts { driver_kind: Some("gretap"), iflink: 4, ..ether() }, K::Gre),
+            (SysFacts { driver_kind: Some("veth"), ..ether() }, K::Veth),
+            (SysFacts { driver_kind: Some("tun"), tun_flags: Some(0x1002), ..ether() }, K::Tap),
+            (SysFacts { driver_kind: Some("nlmon"), ..ether() }, K::Other),
             (SysFacts { link_layer: PPP, ..ether() }, K::Ppp),
             (ether(), K::Other),
         ];

@@ -1,0 +1,65 @@
+//! Interfaces as netlink tells them, and their names by index.
+
+use std::collections::BTreeMap;
+
+use proto::report::{Interface, SystemData};
+
+use super::Sources;
+use super::netlink::{NetlinkError, Question};
+use super::problems::Problems;
+use crate::parse::netlink::link::{self, Link};
+
+/// The interfaces that netlink told of; none where it was not read.
+#[derive(Debug, Default)]
+pub(super) struct Links(BTreeMap<String, Link>);
+
+impl Links {
+    /// Asks the kernel. Without an answer, /sys has to do: that is no problem worth a word beyond
+    /// those of the routes and neighbours.
+    pub(super) fn read(sources: &Sources, problems: &mut Problems) -> Self {
+        let list = sources.netlink.list(Question::Links, problems, BTreeMap::new, |list, body| {
+            let link = link::row(body)?;
+            list.insert(link.name.clone(), link);
+            Ok(())
+        });
+        match list {
+            Ok(list) => Self(list),
+            Err(NetlinkError::Off) => Self::default(),
+            Err(error) => {
+                problems.add("netlink links", format_args!("{error}; /sys was read alone"));
+                Self::default()
+            }
+        }
+    }
+
+    /// What was told of the interface `name`.
+    pub(super) fn get(&self, name: &str) -> Option<&Link> {
+        self.0.get(name)
+    }
+
+    /// The name of the interface with an index.
+    pub(super) fn name(&self, index: u32) -> Option<&str> {
+        self.0.values().find(|link| link.index == index).map(|link| link.name.as_str())
+    }
+}
+
+/// Names of interfaces by index.
+#[derive(Debug)]
+pub(super) struct Names(BTreeMap<u32, String>);
+
+impl Names {
+    /// Those that netlink told of, and those that were read from /sys.
+    pub(super) fn new(links: &Links, system: &SystemData) -> Self {
+        let told = links.0.values().map(|link| (link.index, link.name.clone()));
+        let named = |interface: &Interface| (interface.index, interface.name.clone());
+        // An interface whose index could not be read has 0.
+        let read = system.interfaces.iter().map(named).filter(|(index, _)| *index != 0);
+        Self(told.chain(read).collect())
+    }
+
+    /// The name of the interface with an index. One that has gone meanwhile is called `if7`, as
+    /// iproute2 calls it.
+    pub(super) fn of(&self, index: u32) -> String {
+        self.0.get(&index).cloned().unwrap_or_else(|| format!("if{index}"))
+    }
+}

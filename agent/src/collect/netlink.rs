@@ -1,0 +1,312 @@
+//! Questions to the kernel by rtnetlink(7): one socket for each, whole lists only.
+//!
+//! A netlink socket of this kind needs no privilege. It may still be refused, by a sandbox or a
+//! kernel without it; then /proc and /sys have to do.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recvfrom,
+    send, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+
+use super::files::LIST_MAX;
+use super::problems::Problems;
+use crate::parse::netlink::dump::{DUMP, Dump, DumpError, REQUEST};
+use crate::parse::netlink::{
+    BadMessage, INET, INET6, Messages, link, neighbour, request, request_attribute, route, rule,
+};
+
+/// How long one list may take. A host's lists take well under a millisecond, 4 MiB of routes some
+/// 50 ms; seconds only where the kernel holds its locks.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How often a list that changed while it was being given is asked for. A router whose routes
+/// always change gets the last one.
+const ATTEMPTS: u32 = 3;
+/// Room for one datagram. The kernel fills up to 32 KiB (`netlink_recvmsg` in af_netlink.c); one
+/// that fills all of this has been cut.
+const BUFFER: usize = (32 << 10) + 4;
+/// Each socket asks once, so its number need not vary.
+const SEQUENCE: u32 = 1;
+
+/// Where rtnetlink's answers come from.
+#[derive(Debug, Clone)]
+pub enum Netlink {
+    /// The kernel.
+    System,
+    /// Files in this folder, one for each [`Question`] and named after it: the datagrams of an
+    /// answer, one after the other.
+    Recorded(PathBuf),
+    /// Nowhere: /proc and /sys are to be read.
+    Off,
+}
+
+/// A list that the kernel can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// All interfaces.
+    Links,
+    /// The IPv4 routes of all tables.
+    Routes4,
+    /// The IPv6 routes of all tables.
+    Routes6,
+    /// The policy-routing rules of both families.
+    Rules,
+    /// The neighbours of both families.
+    Neighbours,
+}
+
+impl Question {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Links, Self::Routes4, Self::Routes6, Self::Rules, Self::Neighbours];
+
+    /// A name for messages, and for the file of a recorded answer.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Links => "links",
+            Self::Routes4 => "routes4",
+            Self::Routes6 => "routes6",
+            Self::Rules => "rules",
+            Self::Neighbours => "neighbours",
+        }
+    }
+
+    /// What to send.
+    fn request(self) -> Vec<u8> {
+        let (kind, header, family) = match self {
+            Self::Links => (link::GET, link::HEADER, 0),
+            Self::Routes4 => (route::GET, route::HEADER, INET),
+            Self::Routes6 => (route::GET, route::HEADER, INET6),
+            Self::Rules => (rule::GET, rule::HEADER, 0),
+            Self::Neighbours => (neighbour::GET, neighbour::HEADER, 0),
+        };
+        let mut body = vec![0; header];
+        body[0] = family;
+        if self == Self::Links {
+            body.extend(request_attribute(link::EXT_MASK, &link::SKIP_STATS.to_ne_bytes()));
+        }
+        request(kind, REQUEST | DUMP, SEQUENCE, &body)
+    }
+
+    /// Kind of the messages that answer it.
+    fn answer(self) -> u16 {
+        match self {
+            Self::Links => link::NEW,
+            Self::Routes4 | Self::Routes6 => route::NEW,
+            Self::Rules => rule::NEW,
+            Self::Neighbours => neighbour::NEW,
+        }
+    }
+}
+
+/// Why a list could not be had.
+#[derive(Debug)]
+pub enum NetlinkError {
+    /// It is not to be asked for.
+    Off,
+    /// A recorded answer cannot be read.
+    File(io::Error),
+    /// A call to the kernel failed.
+    Call(&'static str, Errno),
+    /// The kernel has not answered in time.
+    Late,
+    /// A datagram was longer than the kernel makes them, or the answer ends in the middle.
+    Truncated,
+    /// The answer itself is an error.
+    Answer(DumpError),
+}
+
+impl fmt::Display for NetlinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("switched off"),
+            Self::File(error) => write!(f, "no recorded answer: {error}"),
+            Self::Call(call, error) => write!(f, "{call}: {}", error.desc()),
+            Self::Late => write!(f, "no answer within {} s", DEADLINE.as_secs()),
+            Self::Truncated => f.write_str("an answer that was cut"),
+            Self::Answer(DumpError::Refused(number)) => {
+                write!(f, "the kernel refused: {}", Errno::from_raw(*number).desc())
+            }
+            Self::Answer(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for NetlinkError {}
+
+impl NetlinkError {
+    /// Whether the kernel says that it has no such thing.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Answer(DumpError::Refused(number))
+            if Errno::from_raw(*number) == Errno::EOPNOTSUPP)
+    }
+}
+
+impl Netlink {
+    /// Asks for a list and gives each row of it to `row`, together with what `start` made. Where
+    /// the list changed meanwhile, all is done anew from `start`, a few times at most. Rows that
+    /// cannot be read, and a list that was cut at 4 MiB, are problems.
+    ///
+    /// # Errors
+    /// When there is no list, or not to its end.
+    pub(super) fn list<T>(
+        &self,
+        question: Question,
+        problems: &mut Problems,
+        start: impl Fn() -> T,
+        mut row: impl FnMut(&mut T, &[u8]) -> Result<(), BadMessage>,
+    ) -> Result<T, NetlinkError> {
+        let mut attempt = 1;
+        loop {
+            let mut answer = self.ask(question)?;
+            let mut list = start();
+            let mut dump =
+                Dump { kind: question.answer(), sequence: SEQUENCE, port: answer.port, ..Dump::default() };
+            let is_whole = follow(&mut answer, &mut dump, |body| row(&mut list, body))?;
+            if !dump.interrupted || !is_whole || attempt == ATTEMPTS {
+                tell(question, &dump, is_whole, problems);
+                return Ok(list);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The answer to a question as it came, of at most 4 MiB: what [`Netlink::Recorded`] reads.
+    ///
+    /// # Errors
+    /// When there is no answer, or not to its end.
+    pub fn record(&self, question: Question) -> Result<Vec<u8>, NetlinkError> {
+        let mut answer = self.ask(question)?;
+        let mut dump = Dump { sequence: SEQUENCE, port: answer.port, ..Dump::default() };
+        let mut all = Vec::new();
+        while (all.len() as u64) < LIST_MAX {
+            let datagram = answer.datagram()?;
+            all.extend_from_slice(datagram);
+            if dump.read(datagram, |_| Ok(())).map_err(NetlinkError::Answer)? {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn ask(&self, question: Question) -> Result<Answer, NetlinkError> {
+        match self {
+            Self::System => Answer::from_kernel(&question.request()),
+            Self::Recorded(folder) => {
+                let bytes = fs::read(folder.join(question.name())).map_err(NetlinkError::File)?;
+                Ok(Answer::recorded(bytes))
+            }
+            Self::Off => Err(NetlinkError::Off),
+        }
+    }
+}
+
+/// Reads an answer to its end; false when it was cut before.
+fn follow(
+    answer: &mut Answer,
+    dump: &mut Dump,
+    mut row: impl FnMut(&[u8]) -> Result<(), BadMessage>,
+) -> Result<bool, NetlinkError> {
+    let mut bytes = 0;
+    while bytes < LIST_MAX {
+        let datagram = answer.datagram()?;
+        bytes += datagram.len() as u64;
+        if dump.read(datagram, &mut row).map_err(NetlinkError::Answer)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn tell(question: Question, dump: &Dump, is_whole: bool, problems: &mut Problems) {
+    let source = format_args!("netlink {}", question.name());
+    if let Some((number, BadMessage { field })) = dump.bad {
+        let rows = dump.bad_rows;
+        problems.add(source, format_args!("message {number}: not a valid {field}; {rows} left out"));
+    }
+    if !is_whole {
+        let message = format_args!("longer than {} MiB: {} read, no more", LIST_MAX >> 20, dump.rows);
+        problems.add(source, message);
+    } else if dump.interrupted {
+        let message = format_args!("changed each of {ATTEMPTS} times while it was read: may not be whole");
+        problems.add(source, message);
+    }
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+struct Answer {
+    from: From,
+    buffer: Vec<u8>,
+    /// Netlink port of who asked.
+    port: u32,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum From {
+    Kernel(OwnedFd),
+    /// What has been read of the buffer.
+    Recording(usize),
+}
+
+impl Answer {
+    fn from_kernel(request: &[u8]) -> Result<Self, NetlinkError> {
+        let fd =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+                .map_err(|error| NetlinkError::Call("socket", error))?;
+        // Port 0: the kernel chooses one.
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(|error| NetlinkError::Call("bind", error))?;
+        let own: NetlinkAddr =
+            getsockname(fd.as_raw_fd()).map_err(|error| NetlinkError::Call("getsockname", error))?;
+        setsockopt(&fd, ReceiveTimeout, &TimeVal::new(1, 0))
+            .map_err(|error| NetlinkError::Call("setsockopt", error))?;
+        send(fd.as_raw_fd(), request, MsgFlags::empty())
+            .map_err(|error| NetlinkError::Call("send", error))?;
+        let deadline = Instant::now() + DEADLINE;
+        Ok(Self { from: From::Kernel(fd), buffer: vec![0; BUFFER], port: own.pid(), deadline })
+    }
+
+    fn recorded(bytes: Vec<u8>) -> Self {
+        let port = Messages::new(&bytes).flatten().next().map_or(0, |message| message.port);
+        Self { from: From::Recording(0), buffer: bytes, port, deadline: Instant::now() + DEADLINE }
+    }
+
+    /// The next datagram. A recording's are of one message each.
+    fn datagram(&mut self) -> Result<&[u8], NetlinkError> {
+        let range = match &mut self.from {
+            From::Kernel(fd) => 0..receive(fd, &mut self.buffer, self.deadline)?,
+            From::Recording(at) => {
+                let rest = &self.buffer[*at..];
+                let first = rest.first_chunk().ok_or(NetlinkError::Truncated)?;
+                let len = usize::try_from(u32::from_ne_bytes(*first)).unwrap_or(usize::MAX);
+                let start = *at;
+                *at += len.clamp(4, rest.len()).next_multiple_of(4).min(rest.len());
+                start..*at
+            }
+        };
+        Ok(&self.buffer[range])
+    }
+}
+
+/// Bytes of the next datagram from the kernel; those of other senders are passed over.
+fn receive(fd: &OwnedFd, buffer: &mut [u8], deadline: Instant) -> Result<usize, NetlinkError> {
+    while Instant::now() < deadline {
+        match recvfrom::<NetlinkAddr>(fd.as_raw_fd(), buffer) {
+            Ok((len, _)) if len == buffer.len() => return Err(NetlinkError::Truncated),
+            Ok((len, Some(sender))) if sender.pid() == 0 => return Ok(len),
+            Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(NetlinkError::Call("recvfrom", error)),
+        }
+    }
+    Err(NetlinkError::Late)
+}

@@ -24,5 +24,6 @@ pub mod reply;
 pub mod request;
 pub mod store;
 pub mod sweep;
+pub mod topology;
 pub mod verify;
 pub mod view;

@@ -1,0 +1,138 @@
+//! The view of the whole state, and of one edge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::edge::{EdgeKey, Far, Kept};
+use super::record::{self, Agent, AgentIx, mac_text};
+use super::render::{self, MANAGER};
+use super::shape::{HalfShape, Map, MapEdge, NodeShape};
+use super::view::{Edge, Half, Node, Topology};
+use super::{State, evidence, mesh, nat, traffic, underlay};
+
+impl State {
+    /// The whole map with figures and, where asked for, evidence, as of the last settling.
+    #[must_use]
+    pub fn view(&self, with_evidence: bool) -> Topology {
+        let in_order = self.in_order();
+        let outside: BTreeMap<AgentIx, IpAddr> =
+            in_order.iter().filter_map(|(ix, _)| Some((*ix, nat::outside(self, *ix)?))).collect();
+        let sites = nat::sites(self, &outside);
+        let (components, lans) = mesh::components(self);
+        let lans: BTreeMap<String, usize> =
+            lans.into_iter().map(|(mac, number)| (format!("lan:{}", mac_text(mac)), number)).collect();
+        let routers: BTreeMap<&str, IpAddr> =
+            sites.iter().filter_map(|site| Some((site.router.as_deref()?, site.address))).collect();
+        let mut all: Vec<Node> = Vec::with_capacity(in_order.len());
+        for (ix, agent) in &in_order {
+            let shape = render::agent_shape(agent, &self.index.keys);
+            let holds = routers.get(shape.id.as_str()).copied();
+            all.push(Node {
+                shape,
+                observed_at: Some(agent.observed_at()),
+                received_at: Some(agent.received_at),
+                component: components.get(ix).copied(),
+                site: outside.get(ix).copied().or(holds),
+                nat: nat::of(self, *ix),
+            });
+        }
+        let mut others: Vec<_> = self.others().into_values().collect();
+        // The manager comes last; the sort is stable, so that the others stay in order of id.
+        others.sort_by_key(|shape| shape.id == MANAGER);
+        all.extend(others.into_iter().map(|shape| {
+            let component = lans.get(&shape.id).copied();
+            Node { shape, observed_at: None, received_at: None, component, site: None, nat: None }
+        }));
+        let mut edges: Vec<Edge> =
+            self.edges.iter().map(|(key, kept)| self.edge_view(*key, kept, with_evidence)).collect();
+        edges.sort_by(|a, b| a.shape.id.cmp(&b.shape.id));
+        let meshes = mesh::meshes(self);
+        Topology {
+            at: self.now,
+            version: self.version,
+            revision: self.revision,
+            nodes: all,
+            edges,
+            sites,
+            meshes,
+        }
+    }
+
+    /// One edge with figures and evidence, by its id.
+    #[must_use]
+    pub fn edge(&self, id: &str) -> Option<Edge> {
+        let node = id.split(':').nth(1)?;
+        let ix = self.find(node.split('/').next()?.parse().ok()?)?;
+        let mut near = self.edges.iter().filter(|(key, _)| key.near.agent == ix);
+        let (key, kept) = near.find(|(key, _)| render::id_of(self, **key) == id)?;
+        Some(self.edge_view(*key, kept, true))
+    }
+
+    /// The structure alone, as events tell changes of it, as of the last settling.
+    #[must_use]
+    pub fn map(&self) -> Map {
+        let mut map = Map { nodes: self.others(), ..Map::default() };
+        for (_, agent) in self.in_order() {
+            let shape = render::agent_shape(agent, &self.index.keys);
+            map.nodes.insert(shape.id.clone(), shape);
+        }
+        for (key, kept) in &self.edges {
+            let edge = self.map_edge(*key, kept);
+            map.edges.insert(edge.edge.id.clone(), edge);
+        }
+        map
+    }
+
+    /// The nodes that are no agents, by id.
+    fn others(&self) -> BTreeMap<String, NodeShape> {
+        let far = self.edges.keys().filter(|key| !matches!(key.far, Far::Agent(_) | Far::Manager));
+        let ids = far.map(|key| render::ends(self, *key)).map(|[_, end]| end.node);
+        let ids: BTreeSet<String> = ids.chain([MANAGER.to_owned()]).collect();
+        ids.into_iter().map(|id| (id.clone(), render::far_shape(&id))).collect()
+    }
+
+    fn edge_view(&self, key: EdgeKey, kept: &Kept, with_evidence: bool) -> Edge {
+        let MapEdge { edge: shape, halves: shapes } = self.map_edge(key, kept);
+        let halves = render::halves(self, key);
+        let [first, second] = shapes;
+        let views = [
+            first.and_then(|shape| self.half_view(key, 0, shape, halves)),
+            second.and_then(|shape| self.half_view(key, 1, shape, halves)),
+        ];
+        Edge {
+            shape,
+            halves: (views != [None, None]).then_some(views),
+            evidence: if with_evidence { evidence::of(self, key) } else { Vec::new() },
+        }
+    }
+
+    fn half_view(
+        &self,
+        key: EdgeKey,
+        end: usize,
+        shape: HalfShape,
+        halves: [Option<(&Agent, &record::Half)>; 2],
+    ) -> Option<Half> {
+        let (agent, half) = halves[end]?;
+        let near = key.agents()[end]?;
+        let device = agent.device(near.slot)?;
+        // What two devices with one key send cannot be told apart at the other end.
+        let shared = |half: &record::Half| self.index.keys.owners(half.key).len() > 1;
+        let other = halves[1 - end].filter(|other| !shared(half) && !shared(other.1));
+        let loss = other.and_then(|(there, other)| {
+            traffic::loss((&half.samples, &agent.times), (&other.samples, &there.times))
+        });
+        Some(Half {
+            shape,
+            observed_at: agent.observed_at(),
+            handshake_age_s: (half.age_s != record::NEVER).then_some(half.age_s),
+            rx_bytes: half.samples.rx(),
+            tx_bytes: half.samples.tx(),
+            rtt_us: half.rtt_us,
+            traffic: half.samples.class(&agent.times, half.keepalive_s),
+            counters_reset: half.samples.was_reset(),
+            loss,
+            underlay: underlay::of_half(self, near, device, half),
+        })
+    }
+}

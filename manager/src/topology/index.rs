@@ -1,0 +1,213 @@
+//! Who has what: the look-ups by which one agent's report is joined to another's, and whom a
+//! change of one concerns.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use proto::ids::AgentId;
+use proto::report::InterfaceKind;
+
+use super::edge::is_global;
+use super::fold::Fold;
+use super::keys::{KeyIx, Keys, insert, remove};
+use super::record::{Agent, AgentIx, Iface, Mac, Slot};
+use super::{overlay, physical};
+
+/// The look-ups.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) keys: Keys,
+    mac_owners: HashMap<Mac, Vec<(AgentIx, Slot)>>,
+    mac_seekers: HashMap<Mac, Vec<AgentIx>>,
+    address_owners: HashMap<IpAddr, Vec<(AgentIx, Slot)>>,
+    address_seekers: HashMap<IpAddr, Vec<AgentIx>>,
+    tunnels: HashMap<TunnelEnds, Vec<(AgentIx, Slot)>>,
+    relayed: HashMap<AgentId, Vec<AgentIx>>,
+}
+
+type TunnelEnds = (InterfaceKind, IpAddr, IpAddr);
+
+/// Something of an agent that other agents' edges may rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// That it exists, for those whose reports it relays.
+    Id(AgentId),
+    /// A device's own key, for those who have it as a peer.
+    Key(KeyIx),
+    /// That a device has this key as a peer, for its owners.
+    Holds(KeyIx),
+    /// An interface's link-layer address, for those who see it.
+    Mac(Mac),
+    /// That it sees this link-layer address, for its owners.
+    Sees(Mac),
+    /// An address, for those who have a tunnel to it.
+    Address(IpAddr),
+    /// A tunnel's outer addresses, for those who have them the other way round.
+    Tunnel(u8, IpAddr, IpAddr),
+}
+
+impl Index {
+    pub(super) fn mac_owners(&self, mac: Mac) -> &[(AgentIx, Slot)] {
+        self.mac_owners.get(&mac).map_or(&[], |owners| owners)
+    }
+
+    /// Agents that have a neighbour of this link-layer address.
+    pub(super) fn mac_seekers(&self, mac: Mac) -> &[AgentIx] {
+        self.mac_seekers.get(&mac).map_or(&[], |seekers| seekers)
+    }
+
+    pub(super) fn address_owners(&self, ip: IpAddr) -> &[(AgentIx, Slot)] {
+        self.address_owners.get(&ip).map_or(&[], |owners| owners)
+    }
+
+    /// Tunnels by their outer addresses.
+    pub(super) fn tunnels(&self, kind: InterfaceKind, local: IpAddr, remote: IpAddr) -> &[(AgentIx, Slot)] {
+        self.tunnels.get(&(kind, local, remote)).map_or(&[], |owners| owners)
+    }
+
+    /// Agents whose latest report came through this one.
+    pub(super) fn relayed_by(&self, relay: AgentId) -> &[AgentIx] {
+        self.relayed.get(&relay).map_or(&[], |agents| agents)
+    }
+
+    /// Notes a record.
+    pub(super) fn add(&mut self, ix: AgentIx, agent: &Agent) {
+        self.keys.add(ix, agent);
+        self.each(ix, agent, Change::Add);
+    }
+
+    /// Takes back what [`Index::add`] noted.
+    pub(super) fn remove(&mut self, ix: AgentIx, agent: &Agent) {
+        self.keys.remove(ix, agent);
+        self.each(ix, agent, Change::Remove);
+    }
+
+    /// Number of entries, of which none may stay when no agent is left.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> usize {
+        let macs = self.mac_owners.len() + self.mac_seekers.len();
+        let addresses = self.address_owners.len() + self.address_seekers.len();
+        macs + addresses + self.tunnels.len() + self.relayed.len() + self.keys.in_use()
+    }
+
+    fn each(&mut self, ix: AgentIx, agent: &Agent, change: Change) {
+        for interface in &agent.interfaces {
+            let place = (ix, interface.slot);
+            if let Some(mac) = interface.mac {
+                change.apply(&mut self.mac_owners, mac, place);
+            }
+            for ip in addresses(interface) {
+                change.apply(&mut self.address_owners, ip, place);
+            }
+            if let Some((local, remote)) = overlay::addresses(interface) {
+                change.apply(&mut self.tunnels, (interface.kind, local, remote), place);
+                change.apply(&mut self.address_seekers, remote, ix);
+            }
+        }
+        for seen in &agent.neighbours {
+            change.apply(&mut self.mac_seekers, seen.mac, ix);
+        }
+        for relay in &agent.relay {
+            change.apply(&mut self.relayed, *relay, ix);
+        }
+    }
+
+    /// What others' edges may rest on, each with a number that changes when it changes; sorted.
+    pub(super) fn topics(agent: &Agent) -> Vec<(Topic, u64)> {
+        let silent = u8::from(agent.silent);
+        let tag = |slot: Slot, more: &dyn Fn(&mut Fold)| {
+            let mut hash = Fold::default();
+            hash.write_u16(slot);
+            hash.write_u8(silent | u8::from(agent.is_up(slot)) << 1);
+            more(&mut hash);
+            hash.finish()
+        };
+        let mut topics = vec![(Topic::Id(agent.id), 0)];
+        for device in &agent.devices {
+            topics.extend(device.key.map(|key| (Topic::Key(key), tag(device.slot, &|_| {}))));
+            let own = device.key.unwrap_or(KeyIx::MAX);
+            let held = tag(device.slot, &|hash| hash.write_u32(own));
+            topics.extend(device.halves.iter().map(|half| (Topic::Holds(half.key), held)));
+        }
+        let lans = physical::lans(agent);
+        for interface in &agent.interfaces {
+            let all = |hash: &mut Fold| hash_interface(hash, agent, interface, &lans);
+            topics.extend(interface.mac.map(|mac| (Topic::Mac(mac), tag(interface.slot, &all))));
+            topics.extend(addresses(interface).map(|ip| (Topic::Address(ip), tag(interface.slot, &|_| {}))));
+            if let Some((local, remote)) = overlay::addresses(interface) {
+                topics.push((Topic::Tunnel(interface.kind as u8, local, remote), tag(interface.slot, &all)));
+            }
+        }
+        let seen = |slot| tag(slot, &|_| {});
+        topics.extend(agent.neighbours.iter().map(|entry| (Topic::Sees(entry.mac), seen(entry.slot))));
+        topics.sort_unstable();
+        topics
+    }
+
+    /// The agents whose edges may rest on a topic.
+    pub(super) fn interested(&self, topic: Topic, agent: &Agent) -> Vec<AgentIx> {
+        let agents = |owners: &[(AgentIx, Slot)]| owners.iter().map(|owner| owner.0).collect();
+        match topic {
+            Topic::Id(id) => self.relayed_by(id).to_vec(),
+            Topic::Key(key) => agents(self.keys.holders(key)),
+            Topic::Holds(key) => agents(self.keys.owners(key)),
+            Topic::Mac(mac) => self.mac_seekers(mac).to_vec(),
+            Topic::Sees(mac) => agents(self.mac_owners(mac)),
+            Topic::Address(ip) => self.address_seekers.get(&ip).cloned().unwrap_or_default(),
+            Topic::Tunnel(_, local, remote) => {
+                let kinds =
+                    agent.interfaces.iter().filter(|i| overlay::addresses(i) == Some((local, remote)));
+                let twins = kinds.flat_map(|i| {
+                    [(local, remote), (remote, local)].map(|(a, b)| self.tunnels(i.kind, a, b))
+                });
+                twins.flatten().map(|owner| owner.0).collect()
+            }
+        }
+    }
+}
+
+fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface, lans: &[(Slot, Mac, IpAddr)]) {
+    hash.write_u8(interface.kind as u8);
+    hash.write_u16(interface.master);
+    hash.text(agent.name(interface.slot));
+    for port in interface.lower.iter().filter_map(|slot| agent.interface(*slot)) {
+        hash.write_u16(port.slot);
+        hash.write_u8(port.kind as u8);
+    }
+    for address in agent.interfaces.iter().flat_map(|interface| &interface.addresses) {
+        hash.cidr(*address);
+    }
+    for lan in lans.iter().filter(|lan| lan.0 == interface.slot) {
+        hash.write(&lan.1);
+    }
+    let tunnel = interface.tunnel.as_deref();
+    hash.write_u32(tunnel.and_then(|tunnel| tunnel.id).unwrap_or(u32::MAX));
+    hash.write_u32(tunnel.and_then(|tunnel| tunnel.port).map_or(u32::MAX, u32::from));
+}
+
+fn addresses(interface: &Iface) -> impl Iterator<Item = IpAddr> + '_ {
+    interface.addresses.iter().map(|address| address.address()).filter(|ip| is_global(*ip))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Add,
+    Remove,
+}
+
+impl Change {
+    fn apply<K: std::hash::Hash + Eq, T: Ord>(self, map: &mut HashMap<K, Vec<T>>, key: K, item: T) {
+        match self {
+            Self::Add => insert(map.entry(key).or_insert_with(|| Vec::with_capacity(1)), item),
+            Self::Remove => {
+                if let Some(list) = map.get_mut(&key) {
+                    remove(list, item);
+                    if list.is_empty() {
+                        map.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+}

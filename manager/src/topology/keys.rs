@@ -1,0 +1,126 @@
+//! The WireGuard keys of the fleet: a small number for each, who owns it and who names it.
+
+use std::collections::HashMap;
+
+use proto::ids::PublicKey;
+
+use super::record::{Agent, AgentIx, Slot};
+
+/// Number of a key.
+pub(super) type KeyIx = u32;
+
+/// All keys that some report mentions.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    numbers: HashMap<PublicKey, KeyIx>,
+    uses: Vec<KeyUse>,
+    unused: Vec<KeyIx>,
+    /// Numbers that lost a use since the last [`Keys::sweep`].
+    suspects: Vec<KeyIx>,
+}
+
+#[derive(Debug)]
+struct KeyUse {
+    key: PublicKey,
+    owners: Vec<(AgentIx, Slot)>,
+    holders: Vec<(AgentIx, Slot)>,
+}
+
+impl Keys {
+    /// The number of a key, a new one if no report has mentioned it.
+    pub(super) fn intern(&mut self, key: PublicKey) -> KeyIx {
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        let entry = KeyUse { key, owners: Vec::new(), holders: Vec::new() };
+        let number = if let Some(number) = self.unused.pop() {
+            self.uses[number as usize] = entry;
+            number
+        } else {
+            self.uses.push(entry);
+            // Reports cap the peers of an agent at 1,024, so 2^32 keys are 4 million agents.
+            KeyIx::try_from(self.uses.len() - 1).expect("fewer than 2^32 keys")
+        };
+        self.numbers.insert(key, number);
+        number
+    }
+
+    pub(super) fn key(&self, number: KeyIx) -> PublicKey {
+        self.uses[number as usize].key
+    }
+
+    /// Number of numbers given, free ones included.
+    pub(super) fn len(&self) -> usize {
+        self.uses.len()
+    }
+
+    /// The devices whose own key it is, in order.
+    pub(super) fn owners(&self, number: KeyIx) -> &[(AgentIx, Slot)] {
+        &self.uses[number as usize].owners
+    }
+
+    /// The devices that have a peer of this key, in order.
+    pub(super) fn holders(&self, number: KeyIx) -> &[(AgentIx, Slot)] {
+        &self.uses[number as usize].holders
+    }
+
+    /// Notes the keys of a record.
+    pub(super) fn add(&mut self, ix: AgentIx, agent: &Agent) {
+        for device in &agent.devices {
+            if let Some(key) = device.key {
+                insert(&mut self.uses[key as usize].owners, (ix, device.slot));
+            }
+            for half in &device.halves {
+                insert(&mut self.uses[half.key as usize].holders, (ix, device.slot));
+            }
+        }
+    }
+
+    /// Takes back what [`Keys::add`] noted.
+    pub(super) fn remove(&mut self, ix: AgentIx, agent: &Agent) {
+        for device in &agent.devices {
+            if let Some(key) = device.key {
+                remove(&mut self.uses[key as usize].owners, (ix, device.slot));
+                self.suspects.push(key);
+            }
+            for half in &device.halves {
+                remove(&mut self.uses[half.key as usize].holders, (ix, device.slot));
+                self.suspects.push(half.key);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Frees the numbers that nobody uses any more. Only while no edge mentions them.
+    pub(super) fn sweep(&mut self) {
+        self.suspects.sort_unstable();
+        self.suspects.dedup();
+        for number in self.suspects.drain(..) {
+            let entry = &self.uses[number as usize];
+            if entry.owners.is_empty()
+                && entry.holders.is_empty()
+                && self.numbers.remove(&entry.key).is_some()
+            {
+                self.unused.push(number);
+            }
+        }
+    }
+}
+
+/// Inserts into a sorted list, once.
+pub(super) fn insert<T: Ord>(list: &mut Vec<T>, item: T) {
+    if let Err(place) = list.binary_search(&item) {
+        list.insert(place, item);
+    }
+}
+
+/// Removes from a sorted list.
+pub(super) fn remove<T: Ord>(list: &mut Vec<T>, item: T) {
+    if let Ok(place) = list.binary_search(&item) {
+        list.remove(place);
+    }
+}

@@ -1,0 +1,144 @@
+//! How an agent's WireGuard peers see it: at its own address, or at that of a NAT (rule E9).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::State;
+use super::edge::{Near, is_public, is_shared};
+use super::evidence::{self, Evidence};
+use super::record::{Agent, AgentIx, Slot};
+use super::shape::Handshake;
+use super::underlay;
+use super::view::{Nat, NatKind, Site, UnderlayKind};
+
+/// What one peer sees of an agent's device.
+#[derive(Debug, Clone)]
+struct Sighting {
+    slot: Slot,
+    listen_port: u16,
+    ip: IpAddr,
+    port: u16,
+    by: Near,
+}
+
+/// How an agent's peers see it; `None` where none of them can tell.
+pub(super) fn of(state: &State, ix: AgentIx) -> Option<Nat> {
+    let agent = state.agent(ix)?;
+    let sightings = sightings(state, ix);
+    let (own, others): (Vec<_>, Vec<_>) = sightings.iter().partition(|s| agent.owner_of(s.ip).is_some());
+    if others.is_empty() && !own.iter().any(|sighting| is_public(sighting.ip)) {
+        return None; // a private address of its own, seen from next door, says nothing of NAT
+    }
+    let mut ports: BTreeMap<(Slot, IpAddr), BTreeSet<u16>> = BTreeMap::new();
+    for sighting in &others {
+        ports.entry((sighting.slot, sighting.ip)).or_default().insert(sighting.port);
+    }
+    let kind = match () {
+        () if others.is_empty() => NatKind::None,
+        () if ports.values().any(|ports| ports.len() > 1) => NatKind::Symmetric,
+        () => NatKind::Nat,
+    };
+    let kept = !others.is_empty() && others.iter().all(|sighting| sighting.port == sighting.listen_port);
+    let telling = if others.is_empty() { &own } else { &others };
+    Some(Nat {
+        kind,
+        carrier: !others.is_empty() && way_out(agent).iter().any(|ip| is_shared(*ip)),
+        port_kept: (!others.is_empty()).then_some(kept),
+        evidence: telling.iter().filter_map(|sighting| words(state, agent, sighting)).collect(),
+    })
+}
+
+/// The public address at which the internet sees an agent that does not hold it itself.
+pub(super) fn outside(state: &State, ix: AgentIx) -> Option<IpAddr> {
+    let agent = state.agent(ix)?;
+    let mut seen: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for sighting in sightings(state, ix) {
+        if is_public(sighting.ip) && agent.owner_of(sighting.ip).is_none() {
+            *seen.entry(sighting.ip).or_default() += 1;
+        }
+    }
+    // With several ways out, the one that most peers see; of equals the lowest.
+    seen.into_iter().max_by_key(|(ip, count)| (*count, std::cmp::Reverse(*ip))).map(|(ip, _)| ip)
+}
+
+/// Agents grouped by the address at which the internet sees them, with the one that holds it.
+pub(super) fn sites(state: &State, outside: &BTreeMap<AgentIx, IpAddr>) -> Vec<Site> {
+    let mut groups: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    for (ix, ip) in outside {
+        groups.entry(*ip).or_default().extend(state.agent(*ix).map(|agent| agent.id.to_string()));
+    }
+    let sites = groups.into_iter().map(|(address, mut agents)| {
+        agents.sort_unstable();
+        let owners = state.index.address_owners(address);
+        let router = owners.first().filter(|first| owners.iter().all(|owner| owner.0 == first.0));
+        let router = router.and_then(|owner| state.agent(owner.0)).map(|agent| agent.id.to_string());
+        Site { address, agents, router }
+    });
+    sites.collect()
+}
+
+/// Where the agents that have one of its keys as a peer, and a live handshake, send to. Not through
+/// another tunnel or a program on their host: those show inner addresses.
+fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
+    let mut found = Vec::new();
+    let Some(agent) = state.agent(ix) else { return found };
+    for device in &agent.devices {
+        let Some(key) = device.key.filter(|key| state.index.keys.owners(*key).len() == 1) else { continue };
+        for &(by, slot) in state.index.keys.holders(key).iter().filter(|holder| holder.0 != ix) {
+            let Some(holder) = state.agent(by).filter(|holder| !holder.silent) else { continue };
+            let Some(there) = holder.device(slot) else { continue };
+            let Some(half) = there.half(key).filter(|half| half.handshake(holder) == Handshake::Live) else {
+                continue;
+            };
+            let near = Near { agent: by, slot };
+            let Some(underlay) = underlay::of_half(state, near, there, half) else { continue };
+            if matches!(underlay.kind, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
+                continue;
+            }
+            if let Some(endpoint) = half.endpoint.filter(|endpoint| super::edge::is_global(endpoint.ip)) {
+                let (ip, port) = (endpoint.ip, endpoint.port);
+                found.push(Sighting {
+                    slot: device.slot,
+                    listen_port: device.listen_port,
+                    ip,
+                    port,
+                    by: near,
+                });
+            }
+        }
+    }
+    found.sort_by_key(|sighting| {
+        (sighting.slot, state.agent(sighting.by.agent).map(|agent| agent.id), sighting.by.slot)
+    });
+    found
+}
+
+fn way_out(agent: &Agent) -> Vec<IpAddr> {
+    let defaults = agent
+        .routes
+        .iter()
+        .filter(|route| route.destination.prefix() == 0 && route.destination.address().is_ipv4());
+    let interfaces = defaults.filter_map(|route| agent.interface(route.slot));
+    interfaces.flat_map(|interface| interface.addresses.iter().map(|address| address.address())).collect()
+}
+
+fn words(state: &State, agent: &Agent, sighting: &Sighting) -> Option<Evidence> {
+    let by = state.agent(sighting.by.agent)?;
+    let device = agent.device(sighting.slot)?;
+    let key = state.index.keys.key(device.key?);
+    let name = agent.name(sighting.slot);
+    let place = if agent.owner_of(sighting.ip).is_some() {
+        "an address of its own"
+    } else {
+        "not an address of its own"
+    };
+    let text = format!(
+        "{} sees {}'s {name} at {}, {place}; it listens on port {}",
+        by.label(),
+        agent.label(),
+        std::net::SocketAddr::new(sighting.ip, sighting.port),
+        sighting.listen_port,
+    );
+    let there = by.name(sighting.by.slot);
+    Some(evidence::from(by, format!("wireguard[{there}].peers[{key}].endpoint"), text))
+}

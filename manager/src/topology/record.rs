@@ -1,0 +1,432 @@
+//! What is remembered of an agent: its latest report, packed to a few hundred bytes and about a
+//! hundred for each WireGuard peer.
+
+use std::net::IpAddr;
+
+use proto::ids::{AgentId, BootId, Cidr, PublicKey};
+use proto::report::{
+    Forwarding, IFF_UP, Interface, InterfaceKind, Neighbour, NeighbourState, Report, RouteKind, Rule, Source,
+    TunnelData, WireGuardPeer,
+};
+
+use super::edge::EdgeKey;
+use super::keys::{KeyIx, Keys};
+use super::traffic::Samples;
+use super::{Receipt, fingerprint};
+
+/// Index of an agent in the state.
+pub(super) type AgentIx = u32;
+
+/// A link-layer address of six bytes.
+pub(super) type Mac = [u8; 6];
+
+/// Place of an interface's name in its agent's list of names: the same for as long as the agent
+/// has an interface of that name.
+pub(super) type Slot = u16;
+
+/// No interface.
+pub(super) const NO_SLOT: Slot = Slot::MAX;
+
+/// An agent's latest report.
+#[derive(Debug, Clone)]
+pub(super) struct Agent {
+    pub(super) id: AgentId,
+    pub(super) boot: BootId,
+    pub(super) tick: u64,
+    /// Milliseconds since the Unix epoch on the manager's clock.
+    pub(super) received_at: i64,
+    pub(super) interval_s: u32,
+    /// Whether nothing was heard of it for too long, as of the last settling.
+    pub(super) silent: bool,
+    pub(super) fingerprint: u64,
+    pub(super) relay: Box<[AgentId]>,
+    pub(super) hostname: Box<str>,
+    pub(super) forwarding: Option<Forwarding>,
+    pub(super) names: Vec<Box<str>>,
+    pub(super) interfaces: Box<[Iface]>,
+    pub(super) devices: Box<[Device]>,
+    pub(super) routes: Box<[Route]>,
+    pub(super) routes_source: Source,
+    /// Whether the host has more routes than it reported.
+    pub(super) routes_cut: bool,
+    pub(super) rules: Box<[Rule]>,
+    pub(super) neighbours: Box<[Seen]>,
+    /// When its last three reports of this boot were observed, newest first; 0 for none.
+    pub(super) times: [i64; 3],
+    /// The edges that its report tells of, as of the last settling.
+    pub(super) claims: Vec<EdgeKey>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone)]
+pub(super) struct Iface {
+    pub(super) slot: Slot,
+    pub(super) kind: InterfaceKind,
+    pub(super) up: bool,
+    pub(super) master: Slot,
+    pub(super) mtu: u32,
+    pub(super) index: u32,
+    pub(super) link: Option<u32>,
+    pub(super) mac: Option<Mac>,
+    pub(super) lower: Box<[Slot]>,
+    pub(super) addresses: Box<[Cidr]>,
+    pub(super) tunnel: Option<Box<TunnelData>>,
+}
+
+/// A WireGuard device.
+#[derive(Debug, Clone)]
+pub(super) struct Device {
+    pub(super) slot: Slot,
+    pub(super) key: Option<KeyIx>,
+    pub(super) listen_port: u16,
+    pub(super) fwmark: Option<u32>,
+    pub(super) halves: Box<[Half]>,
+}
+
+/// One end's view of a WireGuard peer.
+#[derive(Debug, Clone)]
+pub(super) struct Half {
+    pub(super) key: KeyIx,
+    /// Seconds since the last handshake; [`NEVER`] for none.
+    pub(super) age_s: u32,
+    pub(super) rtt_us: Option<u32>,
+    pub(super) keepalive_s: u16,
+    pub(super) has_psk: bool,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) allowed: Prefixes,
+    pub(super) samples: Samples,
+}
+
+/// The age of a handshake that never was.
+pub(super) const NEVER: u32 = u32::MAX;
+
+/// Where a peer's packets are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    /// The interface of a link-local address.
+    pub(super) zone: Slot,
+}
+
+/// A list of prefixes that most often has one item.
+#[derive(Debug, Clone)]
+pub(super) enum Prefixes {
+    One(Cidr),
+    Many(Box<[Cidr]>),
+}
+
+/// A route, its interface as a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) destination: Cidr,
+    pub(super) gateway: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) slot: Slot,
+    pub(super) kind: RouteKind,
+    pub(super) metric: u32,
+    pub(super) table: u32,
+}
+
+/// A resolved neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) slot: Slot,
+    pub(super) ip: IpAddr,
+    pub(super) mac: Mac,
+}
+
+impl Agent {
+    /// Packs a report. Names keep their slots from `old`, an earlier record of the same agent, and
+    /// WireGuard peers their samples.
+    pub(super) fn build(receipt: &Receipt, report: &Report, keys: &mut Keys, old: Option<&Self>) -> Self {
+        let system = &report.system;
+        let mut names = old.map(|old| old.names.clone()).unwrap_or_default();
+        let interfaces: Box<[Iface]> =
+            system.interfaces.iter().map(|interface| build_interface(interface, &mut names)).collect();
+        let times = match old {
+            Some(old) if old.boot == receipt.boot => [report.observed_at, old.times[0], old.times[1]],
+            _ => [report.observed_at, 0, 0],
+        };
+        let devices = system.wireguard.iter().map(|device| {
+            let slot = slot_of(&mut names, &device.name);
+            let before = old
+                .filter(|old| old.boot == receipt.boot)
+                .and_then(|old| old.devices.iter().find(|before| before.slot == slot));
+            let key = device.public_key.map(|key| keys.intern(key));
+            let halves = device.peers.iter().map(|peer| build_half(peer, before, keys, &mut names));
+            Device {
+                slot,
+                key,
+                listen_port: device.listen_port,
+                fwmark: device.fwmark.filter(|mark| *mark != 0),
+                halves: halves.collect(),
+            }
+        });
+        let devices = devices.collect();
+        let routes = system.routes.iter().map(|route| Route {
+            destination: route.destination,
+            gateway: route.gateway,
+            source: route.source,
+            slot: route.interface.as_deref().map_or(NO_SLOT, |name| slot_of(&mut names, name)),
+            kind: route.kind,
+            metric: route.metric,
+            table: route.table,
+        });
+        let routes: Box<[Route]> = routes.collect();
+        let seen = system.neighbours.iter().filter(|neighbour| neighbour_counts(neighbour));
+        let mut neighbours: Vec<Seen> = seen
+            .filter_map(|neighbour| {
+                let mac = parse_mac(neighbour.mac.as_deref()?)?;
+                Some(Seen { slot: slot_of(&mut names, &neighbour.interface), ip: neighbour.ip, mac })
+            })
+            .collect();
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        names.shrink_to_fit();
+        Self {
+            id: receipt.agent,
+            boot: receipt.boot,
+            tick: receipt.tick,
+            received_at: receipt.received_at,
+            interval_s: report.interval_s.clamp(1, 3600),
+            silent: false,
+            fingerprint: fingerprint::fingerprint(report, &receipt.relay),
+            relay: receipt.relay.as_slice().into(),
+            hostname: system.hostname.as_str().into(),
+            forwarding: system.forwarding.clone(),
+            names,
+            interfaces,
+            devices,
+            routes_cut: usize::try_from(system.routes_total).is_ok_and(|total| total > routes.len()),
+            routes,
+            routes_source: system.routes_source,
+            rules: system.rules.as_slice().into(),
+            neighbours: neighbours.into(),
+            times,
+            claims: old.map(|old| old.claims.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The name of a slot; empty for [`NO_SLOT`].
+    pub(super) fn name(&self, slot: Slot) -> &str {
+        self.names.get(usize::from(slot)).map_or("", |name| name)
+    }
+
+    pub(super) fn interface(&self, slot: Slot) -> Option<&Iface> {
+        self.interfaces.iter().find(|interface| interface.slot == slot)
+    }
+
+    pub(super) fn device(&self, slot: Slot) -> Option<&Device> {
+        self.devices.iter().find(|device| device.slot == slot)
+    }
+
+    /// Whether an interface is up, or not listed and so not known to be down.
+    pub(super) fn is_up(&self, slot: Slot) -> bool {
+        self.interface(slot).is_none_or(|interface| interface.up)
+    }
+
+    /// The interface that holds an address.
+    pub(super) fn owner_of(&self, ip: IpAddr) -> Option<&Iface> {
+        self.interfaces.iter().find(|interface| interface.holds(ip))
+    }
+
+    /// When the report was observed: milliseconds since the Unix epoch.
+    pub(super) fn observed_at(&self) -> i64 {
+        self.times[0]
+    }
+
+    /// What to call it: its host's name, or its id when it has none.
+    pub(super) fn label(&self) -> String {
+        if self.hostname.is_empty() { self.id.to_string() } else { self.hostname.to_string() }
+    }
+
+    /// Makes the slots of names that are gone free for others. Only while no edge mentions them.
+    pub(super) fn free_names(&mut self) {
+        let mut used = vec![false; self.names.len()];
+        let slots = self
+            .interfaces
+            .iter()
+            .flat_map(|i| [i.slot, i.master].into_iter().chain(i.lower.iter().copied()));
+        let slots = slots.chain(self.devices.iter().map(|device| device.slot));
+        let slots = slots.chain(self.routes.iter().map(|route| route.slot));
+        let slots = slots.chain(self.neighbours.iter().map(|seen| seen.slot));
+        let zones = self.devices.iter().flat_map(|device| &device.halves);
+        let zones = zones.filter_map(|half| half.endpoint.map(|endpoint| endpoint.zone));
+        for slot in slots.chain(zones) {
+            if let Some(used) = used.get_mut(usize::from(slot)) {
+                *used = true;
+            }
+        }
+        for (name, used) in self.names.iter_mut().zip(used) {
+            if !used && !name.is_empty() {
+                *name = "".into();
+            }
+        }
+    }
+}
+
+impl Iface {
+    pub(super) fn holds(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.address() == ip)
+    }
+}
+
+impl Device {
+    pub(super) fn half(&self, key: KeyIx) -> Option<&Half> {
+        self.halves.iter().find(|half| half.key == key)
+    }
+}
+
+impl Prefixes {
+    pub(super) fn as_slice(&self) -> &[Cidr] {
+        match self {
+            Self::One(prefix) => std::slice::from_ref(prefix),
+            Self::Many(prefixes) => prefixes,
+        }
+    }
+}
+
+/// Whether a neighbour entry says that somebody is there (L1): resolved, and not a mere filter.
+pub(super) fn neighbour_counts(neighbour: &Neighbour) -> bool {
+    use NeighbourState::{Complete, Delay, Permanent, Probe, Reachable, Stale};
+    matches!(neighbour.state, Complete | Reachable | Stale | Delay | Probe | Permanent)
+        && neighbour.mac.as_deref().is_some_and(|mac| mac != "00:00:00:00:00:00")
+}
+
+/// `aa:bb:cc:dd:ee:ff` as six bytes; other lengths (GRE's addresses) are none.
+pub(super) fn parse_mac(text: &str) -> Option<Mac> {
+    let mut mac = [0; 6];
+    let mut bytes = text.split(':');
+    for byte in &mut mac {
+        let digits = bytes.next().filter(|digits| digits.len() == 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    bytes.next().is_none().then_some(mac)
+}
+
+/// Six bytes as `aa:bb:cc:dd:ee:ff`.
+pub(super) fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Seconds since the last handshake as a record keeps them.
+pub(super) fn age_of(peer: &WireGuardPeer) -> u32 {
+    peer.handshake_age_s.map_or(NEVER, |age| u32::try_from(age).unwrap_or(NEVER - 1).min(NEVER - 1))
+}
+
+fn build_interface(interface: &Interface, names: &mut Vec<Box<str>>) -> Iface {
+    // WireGuard, loopback and tun devices stay `unknown` while they work (rules 4.4).
+    let carrier =
+        !matches!(interface.operstate.as_str(), "down" | "lowerlayerdown" | "notpresent" | "dormant");
+    Iface {
+        slot: slot_of(names, &interface.name),
+        kind: interface.kind,
+        up: interface.flags & IFF_UP != 0 && carrier,
+        master: interface.master.as_deref().map_or(NO_SLOT, |name| slot_of(names, name)),
+        mtu: interface.mtu,
+        index: interface.index,
+        link: interface.link.filter(|link| *link != interface.index && *link != 0),
+        mac: interface.mac.as_deref().and_then(parse_mac).filter(|mac| *mac != [0; 6]),
+        lower: interface.lower.iter().map(|name| slot_of(names, name)).collect(),
+        addresses: interface.addresses.as_slice().into(),
+        tunnel: interface.tunnel.clone().map(Box::new),
+    }
+}
+
+fn build_half(
+    peer: &WireGuardPeer,
+    before: Option<&Device>,
+    keys: &mut Keys,
+    names: &mut Vec<Box<str>>,
+) -> Half {
+    let key = keys.intern(peer.public_key);
+    let before = before.and_then(|device| device.half(key));
+    let mut samples = before.map_or_else(Samples::default, |half| half.samples);
+    samples.push(peer.rx_bytes, peer.tx_bytes);
+    Half {
+        key,
+        age_s: age_of(peer),
+        rtt_us: peer.rtt_us,
+        keepalive_s: peer.keepalive_s.unwrap_or(0),
+        has_psk: peer.has_psk,
+        endpoint: peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names)),
+        allowed: match peer.allowed_ips.as_slice() {
+            [prefix] => Prefixes::One(*prefix),
+            prefixes => Prefixes::Many(prefixes.into()),
+        },
+        samples,
+    }
+}
+
+/// `192.0.2.1:51820`, `[2001:db8::1]:51820` or `[fe80::1%eth0]:51820`.
+fn parse_endpoint(text: &str, names: &mut Vec<Box<str>>) -> Option<Endpoint> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (ip, zone) = match host.split_once('%') {
+        Some((ip, zone)) => (ip, slot_of(names, zone)),
+        None => (host, NO_SLOT),
+    };
+    Some(Endpoint { ip: ip.parse().ok()?, port: port.parse().ok()?, zone })
+}
+
+/// The slot of a name, a free one if it has none yet.
+fn slot_of(names: &mut Vec<Box<str>>, name: &str) -> Slot {
+    if name.is_empty() {
+        return NO_SLOT;
+    }
+    let found = names.iter().position(|known| **known == *name);
+    let place = found.or_else(|| names.iter().position(|known| known.is_empty()));
+    if let (None, Some(place)) = (found, place) {
+        names[place] = name.into();
+    }
+    let place = place.unwrap_or_else(|| {
+        names.push(name.into());
+        names.len() - 1
+    });
+    // A report's caps (limits.rs) keep the names of one agent below 4,096.
+    Slot::try_from(place).unwrap_or(NO_SLOT)
+}
+
+/// The text of an endpoint, as `wg` writes it.
+pub(super) fn endpoint_text(agent: &Agent, endpoint: Endpoint) -> String {
+    let Endpoint { ip, port, zone } = endpoint;
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{port}"),
+        IpAddr::V6(ip) if zone == NO_SLOT => format!("[{ip}]:{port}"),
+        IpAddr::V6(ip) => format!("[{ip}%{}]:{port}", agent.name(zone)),
+    }
+}
+
+/// The text of a public key in a report's WireGuard device.
+pub(super) fn key_of(device: &Device, keys: &Keys) -> Option<PublicKey> {
+    device.key.map(|key| keys.key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_keep_their_zone() {
+        let mut names: Vec<Box<str>> = vec!["eth0".into()];
+        let read = |text: &str, names: &mut Vec<Box<str>>| parse_endpoint(text, names);
+        assert_eq!(read("192.0.2.1:51820", &mut names).map(|e| (e.port, e.zone)), Some((51820, NO_SLOT)));
+        assert_eq!(read("[fe80::1%eth0]:7", &mut names).map(|e| (e.ip.is_ipv6(), e.zone)), Some((true, 0)));
+        assert_eq!(read("[2001:db8::1]:7", &mut names).map(|e| e.zone), Some(NO_SLOT));
+        for bad in ["(none)", "", "192.0.2.1", "192.0.2.1:99999", "[::1"] {
+            assert_eq!(read(bad, &mut names), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn macs_have_six_bytes() {
+        assert_eq!(parse_mac("aa:bb:cc:00:01:02"), Some([0xaa, 0xbb, 0xcc, 0, 1, 2]));
+        assert_eq!(mac_text([0xaa, 0xbb, 0xcc, 0, 1, 2]), "aa:bb:cc:00:01:02");
+        for bad in
+            ["", "aa:bb:cc:dd:ee", "aa:bb:cc:dd:ee:ff:00", "192.0.2.1", "zz:bb:cc:dd:ee:ff", "c0:00:02:01"]
+        {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+}

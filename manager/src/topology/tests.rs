@@ -1,0 +1,324 @@
+//! The incremental state against everything from scratch, on random fleets in random order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proto::ids::{Cidr, PublicKey};
+use proto::report::{
+    Forwarding, IFF_UP, Interface, InterfaceKind, Neighbour, NeighbourState, Route, RouteKind, SystemData,
+    TABLE_MAIN, TunnelData, WireGuardDevice, WireGuardPeer,
+};
+
+use super::*;
+
+/// A record of a host, for tests of what looks at one host alone.
+pub(super) fn agent_with(system: SystemData) -> Agent {
+    let receipt = Receipt {
+        agent: AgentId([1; 16]),
+        boot: BootId([1; 16]),
+        tick: 1,
+        received_at: 1,
+        relay: Vec::new(),
+    };
+    let report = Report { interval_s: 30, system, ..Report::default() };
+    Agent::build(&receipt, &report, &mut keys::Keys::default(), None)
+}
+
+const AGENTS: u8 = 5;
+/// Few of each, so that random hosts often mean the same.
+const ADDRESSES: [&str; 6] =
+    ["192.168.1.1", "192.168.1.2", "203.0.113.1", "203.0.113.2", "10.0.0.1", "10.0.0.2"];
+const MACS: [&str; 5] =
+    ["aa:00:00:00:00:01", "aa:00:00:00:00:02", "aa:00:00:00:00:03", "00:00:5e:00:01:01", "02:42:ac:11:00:02"];
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn key(number: u8) -> PublicKey {
+    PublicKey([number; 32])
+}
+
+fn arb_interface(name: &'static str) -> impl Strategy<Value = Interface> {
+    use InterfaceKind::{Bridge, Gre, Physical, Tap, Tun, Vxlan};
+    let kind = match name {
+        "eth0" => vec![Physical, Bridge],
+        "eth1" => vec![Physical, InterfaceKind::Veth],
+        "gre1" => vec![Gre],
+        "vx1" => vec![Vxlan],
+        _ => vec![Tap, Tun],
+    };
+    let tunnel = (select(&ADDRESSES[2..]), select(&ADDRESSES[2..]), option::of(1..3u32)).prop_map(
+        |(local, remote, id)| TunnelData { id, port: None, local: Some(ip(local)), remote: Some(ip(remote)) },
+    );
+    (select(kind), option::of(select(&MACS[..])), subsequence(&ADDRESSES[..], 0..3), any::<bool>(), tunnel)
+        .prop_map(move |(kind, mac, addresses, up, tunnel)| Interface {
+            name: name.into(),
+            index: u32::try_from(name.len()).unwrap() + u32::from(name.as_bytes()[name.len() - 1]),
+            kind,
+            mac: mac.map(str::to_owned),
+            mtu: 1500,
+            flags: if up { IFF_UP } else { 0 },
+            operstate: "unknown".into(),
+            tunnel: matches!(kind, Gre | Vxlan).then_some(tunnel),
+            addresses: addresses.into_iter().map(|address| Cidr::new(ip(address), 24).unwrap()).collect(),
+            ..Interface::default()
+        })
+}
+
+fn arb_peer(number: u8) -> impl Strategy<Value = WireGuardPeer> {
+    let endpoints = ["203.0.113.1:51820", "203.0.113.9:7", "10.0.0.2:51820", "[fe80::1%eth0]:51820"];
+    let age = select(vec![None, Some(10), Some(10), Some(300), Some(900)]);
+    let counters = (select(vec![0, 148, 1000]), select(vec![0, 148, 296, 1000]));
+    let allowed = subsequence(&ADDRESSES[..], 0..3);
+    (option::of(select(&endpoints[..])), age, counters, option::of(Just(25)), allowed).prop_map(
+        move |(endpoint, age, (rx_bytes, tx_bytes), keepalive_s, allowed)| WireGuardPeer {
+            public_key: key(number),
+            has_psk: false,
+            endpoint: endpoint.map(str::to_owned),
+            allowed_ips: allowed.into_iter().map(|address| Cidr::host(ip(address))).collect(),
+            handshake_at: None,
+            handshake_age_s: age,
+            rx_bytes,
+            tx_bytes,
+            keepalive_s,
+            rtt_us: None,
+        },
+    )
+}
+
+fn arb_device(name: &'static str) -> impl Strategy<Value = WireGuardDevice> {
+    let peers = subsequence((1..=6).collect::<Vec<u8>>(), 0..5)
+        .prop_flat_map(|keys| keys.into_iter().map(arb_peer).collect::<Vec<_>>());
+    (option::of(1..=6u8), peers).prop_map(move |(own, peers)| WireGuardDevice {
+        name: name.into(),
+        public_key: own.map(key),
+        listen_port: 51820,
+        fwmark: None,
+        peers,
+    })
+}
+
+fn arb_system() -> impl Strategy<Value = SystemData> {
+    let names = subsequence(vec!["eth0", "eth1", "gre1", "vx1", "tap0"], 0..=5);
+    let interfaces = names.prop_flat_map(|names| names.into_iter().map(arb_interface).collect::<Vec<_>>());
+    let devices = subsequence(vec!["wg0", "wg1"], 0..=2)
+        .prop_flat_map(|names| names.into_iter().map(arb_device).collect::<Vec<_>>());
+    let gateways = vec((select(&ADDRESSES[..]), select(vec!["eth0", "eth1", "wg0"])), 0..3);
+    let neighbours =
+        vec((select(&ADDRESSES[..]), select(&MACS[..]), select(vec!["eth0", "eth1", "tap0", "vx1"])), 0..6);
+    (select(vec!["", "hub"]), interfaces, devices, gateways, neighbours).prop_map(
+        |(hostname, interfaces, wireguard, gateways, neighbours)| SystemData {
+            hostname: hostname.into(),
+            forwarding: Some(Forwarding { ipv4: true, ipv6: false }),
+            interfaces,
+            routes: gateways
+                .into_iter()
+                .map(|(gateway, interface)| Route {
+                    destination: "0.0.0.0/0".parse().unwrap(),
+                    gateway: Some(ip(gateway)),
+                    interface: Some(interface.into()),
+                    metric: 0,
+                    source: None,
+                    table: TABLE_MAIN,
+                    kind: RouteKind::Unicast,
+                })
+                .collect(),
+            neighbours: neighbours
+                .into_iter()
+                .map(|(address, mac, interface)| Neighbour {
+                    ip: ip(address),
+                    mac: Some(mac.into()),
+                    interface: interface.into(),
+                    state: NeighbourState::Stale,
+                    router: false,
+                })
+                .collect(),
+            wireguard,
+            ..SystemData::default()
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Report {
+        agent: u8,
+        boot: u8,
+        relay: Vec<u8>,
+        system: Box<SystemData>,
+    },
+    /// The same host again with other counters and ages.
+    Count {
+        agent: u8,
+        age: Option<u64>,
+        bytes: u64,
+    },
+    Remove {
+        agent: u8,
+    },
+    Settle {
+        after_s: i64,
+    },
+}
+
+fn arb_op() -> impl Strategy<Value = Op> {
+    let agent = 1..=AGENTS;
+    prop_oneof![
+        5 => (agent.clone(), 0..8u8, vec(1..=AGENTS, 0..3), arb_system()).prop_map(|(agent, boot, relay, system)| {
+            Op::Report { agent, boot: boot / 7, relay, system: Box::new(system) }
+        }),
+        5 => (agent.clone(), select(vec![None, Some(10), Some(300), Some(900)]), select(vec![0, 148, 5000]))
+            .prop_map(|(agent, age, bytes)| Op::Count { agent, age, bytes }),
+        1 => agent.prop_map(|agent| Op::Remove { agent }),
+        4 => select(vec![0i64, 30, 60, 120]).prop_map(|after_s| Op::Settle { after_s }),
+    ]
+}
+
+fn id(number: u8) -> AgentId {
+    AgentId([number; 16])
+}
+
+/// A map without the moments at which states began, which depend on when it was settled.
+fn timeless(mut map: Map) -> Map {
+    map.edges.values_mut().for_each(|edge| edge.edge.since = 0);
+    map
+}
+
+/// Drives a state through operations, and keeps the last reports of each agent.
+#[derive(Default)]
+struct Fleet {
+    state: State,
+    map: Map,
+    latest: BTreeMap<u8, Vec<(Receipt, Report)>>,
+    now: i64,
+    tick: u64,
+}
+
+impl Fleet {
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Report { agent, boot, relay, system } => {
+                let report = Report { interval_s: 30, system: *system, ..Report::default() };
+                self.report(agent, boot, relay.into_iter().map(id).collect(), report);
+            }
+            Op::Count { agent, age, bytes } => {
+                let Some((receipt, mut report)) =
+                    self.latest.get(&agent).and_then(|kept| kept.last().cloned())
+                else {
+                    return;
+                };
+                for peer in report.system.wireguard.iter_mut().flat_map(|device| &mut device.peers) {
+                    peer.handshake_age_s = age;
+                    peer.tx_bytes += bytes;
+                }
+                self.report(agent, receipt.boot.0[0], receipt.relay, report);
+            }
+            Op::Remove { agent } => {
+                self.state.remove(id(agent));
+                self.latest.remove(&agent);
+            }
+            Op::Settle { after_s } => {
+                self.now += after_s * 1000;
+                self.settle();
+            }
+        }
+    }
+
+    fn report(&mut self, agent: u8, boot: u8, relay: Vec<AgentId>, mut report: Report) {
+        self.tick += 1;
+        self.now += 1000;
+        report.observed_at = self.now;
+        let boot = BootId([boot; 16]);
+        let receipt = Receipt { agent: id(agent), boot, tick: self.tick, received_at: self.now, relay };
+        assert_ne!(self.state.apply(&receipt, &report), Applied::Late);
+        let kept = self.latest.entry(agent).or_default();
+        kept.push((receipt, report));
+        kept.drain(..kept.len().saturating_sub(4));
+    }
+
+    fn settle(&mut self) {
+        let events = self.state.settle(self.now);
+        let after = self.state.map();
+        if self.map.nodes.is_empty() {
+            self.map = State::new().map();
+        }
+        assert_eq!(replay(&self.map, &events), after, "the events lead to the new map");
+        assert_eq!(events, diff(&self.map, &after), "and are those between the maps");
+        assert_eq!(diff(&after, &after), []);
+        self.map = after;
+        self.compare_recomputed();
+    }
+
+    fn compare_recomputed(&self) {
+        let mut fresh = self.state.recompute_edges();
+        fresh.sort_unstable();
+        let mut kept: Vec<_> = self.state.edges.iter().map(|(key, kept)| (*key, kept.state)).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, fresh);
+    }
+
+    /// The latest reports alone, in another order, give the same map and the same view.
+    fn compare_scratch(&self, backwards: bool) {
+        let mut scratch = State::new();
+        let mut agents: Vec<_> = self.latest.values().collect();
+        if backwards {
+            agents.reverse();
+        }
+        for (receipt, report) in agents.into_iter().flatten() {
+            scratch.apply(receipt, report);
+        }
+        scratch.settle(self.now);
+        assert_eq!(timeless(scratch.map()), timeless(self.state.map()));
+        let view = |state: &State| {
+            let mut view = state.view(true);
+            (view.version, view.revision) = (0, 0);
+            view.edges.iter_mut().for_each(|edge| edge.shape.since = 0);
+            view
+        };
+        assert_eq!(view(&scratch), view(&self.state));
+        scratch.compare_recomputed();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn incremental_equals_from_scratch(ops in vec(arb_op(), 1..40), backwards: bool) {
+        let mut fleet = Fleet::default();
+        ops.into_iter().for_each(|op| fleet.run(op));
+        fleet.settle();
+        fleet.compare_scratch(backwards);
+    }
+
+    #[test]
+    fn path_queries_end(ops in vec(arb_op(), 5..20), from in 1..=AGENTS, to in select(&ADDRESSES[..])) {
+        let mut fleet = Fleet::default();
+        ops.into_iter().for_each(|op| fleet.run(op));
+        fleet.settle();
+        match path(&fleet.state, id(from), Target::Address(ip(to))) {
+            Ok(answer) => prop_assert!(!answer.forward.hops.is_empty() && answer.forward.hops.len() <= 64),
+            Err(error) => prop_assert!(!fleet.latest.contains_key(&from), "{}", error),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_of_agents_that_are_gone() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut fleet = Fleet::default();
+    for _ in 0..200 {
+        let op = arb_op().new_tree(&mut runner).unwrap().current();
+        fleet.run(op);
+    }
+    (1..=AGENTS).for_each(|agent| fleet.run(Op::Remove { agent }));
+    fleet.settle();
+    assert_eq!(fleet.state.map(), State::new().map());
+    assert!(fleet.state.is_empty() && fleet.state.edges.is_empty() && fleet.state.fars.is_empty());
+    assert_eq!(fleet.state.index.leftovers(), 0);
+}

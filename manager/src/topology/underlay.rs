@@ -1,0 +1,120 @@
+//! What carries a tunnel's packets: the route to the other end's outer address (rule E8).
+
+use std::net::IpAddr;
+
+use proto::report::RouteKind;
+
+use super::State;
+use super::edge::{EdgeKey, Far, Near, is_public};
+use super::record::{Agent, Device, Endpoint, Half, Iface, NO_SLOT, Slot};
+use super::render;
+use super::route_table::{Decision, Packet, lookup};
+use super::stacking::foreign_vpn;
+use super::view::{Underlay, UnderlayKind};
+use super::{overlay, wireguard};
+
+/// The interfaces that carry a tunnel interface's own packets, by its host's routes.
+pub(super) fn carriers(agent: &Agent, interface: &Iface) -> Vec<Slot> {
+    if let Some((_, remote)) = overlay::addresses(interface) {
+        return route_slot(agent, remote, 0).into_iter().collect();
+    }
+    let Some(device) = agent.device(interface.slot) else { return Vec::new() };
+    let endpoints = device.halves.iter().filter_map(|half| half.endpoint);
+    let mut carriers: Vec<Slot> = endpoints.filter_map(|endpoint| carrier(agent, device, endpoint)).collect();
+    carriers.sort_unstable();
+    carriers.dedup();
+    carriers
+}
+
+fn carrier(agent: &Agent, device: &Device, endpoint: Endpoint) -> Option<Slot> {
+    if endpoint.ip.is_loopback() {
+        return None;
+    }
+    if endpoint.zone != NO_SLOT {
+        return Some(endpoint.zone);
+    }
+    route_slot(agent, endpoint.ip, device.fwmark.unwrap_or(0))
+}
+
+fn route_slot(agent: &Agent, to: IpAddr, mark: u32) -> Option<Slot> {
+    let route = decide(agent, to, mark).route.filter(|route| route.kind == RouteKind::Unicast)?;
+    (route.slot != NO_SLOT).then_some(route.slot)
+}
+
+fn decide(agent: &Agent, to: IpAddr, mark: u32) -> Decision<'_> {
+    lookup(agent, Packet { to, from: None, mark, came_by: None })
+}
+
+/// What carries one half's packets, where its endpoint is known.
+pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -> Option<Underlay> {
+    let agent = state.agent(near.agent)?;
+    let endpoint = half.endpoint?;
+    let named = |slot: Slot| Some(agent.name(slot).to_owned());
+    let underlay = |kind, interface| Underlay { kind, interface, via: None, inside: None, route: None };
+    if endpoint.ip.is_loopback() {
+        return Some(underlay(UnderlayKind::Proxy, None));
+    }
+    if endpoint.zone != NO_SLOT {
+        return Some(underlay(UnderlayKind::Lan, named(endpoint.zone)));
+    }
+    let decision = decide(agent, endpoint.ip, device.fwmark.unwrap_or(0));
+    let Some(route) =
+        decision.route.filter(|route| route.kind == RouteKind::Unicast && route.slot != NO_SLOT)
+    else {
+        return Some(underlay(UnderlayKind::NoRoute, None));
+    };
+    let inside = inner_edge(state, near, route.slot, endpoint.ip);
+    let tunnel = agent.interface(route.slot).is_some_and(|interface| {
+        overlay::addresses(interface).is_some()
+            || foreign_vpn(agent.name(route.slot), interface.kind).is_some()
+    });
+    let kind = if route.slot == device.slot {
+        UnderlayKind::Loop
+    } else if agent.device(route.slot).is_some() || tunnel {
+        UnderlayKind::Nested
+    } else if route.gateway.is_none() {
+        UnderlayKind::Lan
+    } else if is_public(endpoint.ip) {
+        UnderlayKind::Internet
+    } else {
+        UnderlayKind::Routed
+    };
+    Some(Underlay {
+        kind,
+        interface: named(route.slot),
+        via: route.gateway,
+        inside: inside.filter(|_| kind == UnderlayKind::Nested),
+        route: Some(route.destination),
+    })
+}
+
+/// The id of the edge that a packet into a tunnel of the same host takes.
+fn inner_edge(state: &State, near: Near, slot: Slot, to: IpAddr) -> Option<String> {
+    let agent = state.agent(near.agent)?;
+    let carrying = Near { agent: near.agent, slot };
+    let mut edges = Vec::new();
+    if let Some(device) = agent.device(slot) {
+        let half = chosen_peer(device, to)?;
+        wireguard::half_edges(state, carrying, device, half.key, &mut edges);
+    } else {
+        edges.extend(agent.claims.iter().copied().filter(|key| touches(*key, carrying)));
+    }
+    let [edge] = edges[..] else { return None };
+    Some(render::id_of(state, edge))
+}
+
+fn touches(key: EdgeKey, end: Near) -> bool {
+    key.near == end || key.far == Far::Agent(end)
+}
+
+/// The peer that a WireGuard device sends a packet to: the one with the longest AllowedIPs prefix
+/// that holds its destination.
+pub(super) fn chosen_peer(device: &Device, to: IpAddr) -> Option<&Half> {
+    let prefixes = device
+        .halves
+        .iter()
+        .flat_map(|half| half.allowed.as_slice().iter().map(move |prefix| (half, prefix)));
+    let fitting = prefixes.filter(|(_, prefix)| prefix.contains(to));
+    // Of equal prefixes the kernel keeps one only; a report with two cannot come from it.
+    fitting.max_by_key(|(_, prefix)| prefix.prefix()).map(|(half, _)| half)
+}

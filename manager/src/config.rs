@@ -28,6 +28,8 @@ pub struct Config {
     pub admin_secret_file: Option<PathBuf>,
     /// How long raw reports are kept.
     pub retention: Duration,
+    /// How long changes of the map are kept.
+    pub history: Duration,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -73,6 +75,7 @@ impl Config {
             psk: psk_source(settings)?,
             admin_secret_file: settings.get("ADMIN_SECRET_FILE").map(PathBuf::from),
             retention: Duration::from_secs(3600 * settings.number("RETENTION", 1, 8760, 48)?),
+            history: Duration::from_secs(86_400 * settings.number("HISTORY", 1, 3650, 30)?),
             log_level: settings
                 .parse("LOG_LEVEL", "error, warn, info, debug or trace", |text| {
                     text.parse().ok().filter(|level| *level != LevelFilter::Off)

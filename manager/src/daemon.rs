@@ -1,6 +1,7 @@
 //! The daemon: starts its threads, serves until it is told to stop, and ends in order.
 
 use std::io;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use gate::{Gate, Limits, Stop, listen, raise_nofile};
 use proto::limits::ENVELOPE_MAX;
 
 use crate::admin::Admin;
+use crate::atlas::{self, Atlas};
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::Error;
+use crate::fleet::SharedFleet;
 use crate::handle::{Context, handle};
-use crate::psks::{self, Nudge};
+use crate::psks::{self, Nudge, SharedPsks};
 use crate::reply;
 use crate::store::writer::Writer;
 use crate::store::{self, Readers};
@@ -47,9 +50,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let at_database = |error| Error::Database(config.database.clone(), error);
     let psk_health = Arc::new(RwLock::default());
     psks::first(&source, &connection, &psk_health).map_err(at_database)?;
-    let (fleet, psks) = (Arc::default(), Arc::default());
+    let (fleet, psks) = (SharedFleet::default(), SharedPsks::default());
+    let (tell, news) = sync_channel(atlas::QUEUE);
     let (writer, writing) =
-        Writer::start(connection, Arc::clone(&fleet), Arc::clone(&psks)).map_err(at_database)?;
+        Writer::start(connection, Arc::clone(&fleet), Arc::clone(&psks), tell).map_err(at_database)?;
+    let atlas = Atlas::default();
     let (nudge, nudged) = Nudge::new();
     let keepers = [
         spawn("psk", {
@@ -57,8 +62,14 @@ pub fn run(config: &Config) -> Result<(), Error> {
             move || psks::keep(&source, &writer, &nudged, &health, &stop)
         }),
         spawn("sweep", {
-            let (writer, retention, stop) = (writer.clone(), config.retention, stop.clone());
-            move || sweep::keep(&writer, retention, &stop)
+            let (writer, stop) = (writer.clone(), stop.clone());
+            let (retention, history) = (config.retention, config.history);
+            move || sweep::keep(&writer, retention, history, &stop)
+        }),
+        spawn("map", {
+            let (atlas, writer, stop) = (atlas.clone(), writer.clone(), stop.clone());
+            let (readers, fleet) = (Readers::new(&config.database), Arc::clone(&fleet));
+            move || atlas.keep(&news, &writer, &readers, &fleet, &stop)
         }),
     ];
     let context = Arc::new(Context {
@@ -66,6 +77,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         writer: writer.clone(),
         readers: Readers::new(&config.database),
         fleet,
+        atlas,
         psks,
         nudge,
         psk_health,

@@ -15,6 +15,7 @@ use proto::sign::Kind;
 use serde::Deserialize;
 
 use crate::admin;
+use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::{Reject, StoreError};
@@ -24,8 +25,9 @@ use crate::refusals::Refusals;
 use crate::reply;
 use crate::request::Action;
 use crate::store::writer::{Delivery, Registration, Respond, Writer};
-use crate::store::{Readers, alarms, reports};
+use crate::store::{Readers, alarms, history, reports};
 use crate::verify::{self, Verified};
+use crate::view::map::{self, MapQuery};
 use crate::view::{agent, health, page};
 
 /// What requests are handled with.
@@ -39,6 +41,8 @@ pub struct Context {
     pub readers: Readers,
     /// The fleet as it is.
     pub fleet: SharedFleet,
+    /// The live map.
+    pub atlas: Atlas,
     /// The PSKs in force.
     pub psks: SharedPsks,
     /// Asks for the PSK to be read early.
@@ -55,7 +59,7 @@ pub struct Context {
 
 /// Serves one request. Signed messages are answered by the writer after the commit, reads at once.
 pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
-    let action = match Action::of(&request, &context.config.allow) {
+    let action = match Action::of(&request, &context.config.allow, now_ms()) {
         Ok(action) => action,
         Err(unserved) => return reply.send(reply::unserved(&unserved)),
     };
@@ -63,11 +67,14 @@ pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
         Action::Report => report(context, &request, reply),
         Action::Register => register(context, &request, reply),
         Action::Reset => admin::reset(context, &request, reply),
-        read => reply.send(serve(context, &read).unwrap_or_else(|error| reply::unreadable(&error))),
+        read => {
+            let known = request.header("if-none-match");
+            reply.send(serve(context, &read, known).unwrap_or_else(|error| reply::unreadable(&error)));
+        }
     }
 }
 
-fn serve(context: &Context, action: &Action) -> Result<Answer, StoreError> {
+fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answer, StoreError> {
     let now = now_ms();
     let fleet = || context.fleet.read().unwrap_or_else(PoisonError::into_inner);
     Ok(match action {
@@ -97,9 +104,43 @@ fn serve(context: &Context, action: &Action) -> Result<Answer, StoreError> {
             let alarms = context.readers.read(alarms::list)?;
             reply::json(200, &serde_json::json!({ "now": now, "alarms": alarms }))
         }
+        Action::Topology(query) => topology(context, query, known)?,
+        Action::Events(filter) => {
+            let last = context.readers.read(history::last_event)?;
+            let tag = format!("{:x}-{last}", context.started);
+            if reply::has(known, &tag) && filter.after >= last {
+                return Ok(reply::not_modified(&tag));
+            }
+            reply::tagged(&tag, &context.readers.read(|db| map::events(db, filter, now))?)
+        }
+        Action::Path(query) => match query.walk(&context.atlas) {
+            Ok(answer) => reply::json(200, &answer),
+            Err(error) => reply::problem(404, "no_path", &error.to_string(), Reject::NoSuchAgent.hint()),
+        },
         Action::Page => page::answer(&agent::list(&fleet(), now)),
         Action::Report | Action::Register | Action::Reset => reply::refusal(500, "not a read"),
     })
+}
+
+fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<Answer, StoreError> {
+    if let Some(at) = query.at {
+        let structure = context.readers.read(|db| map::structure_at(db, at))?;
+        return Ok(reply::tagged(&format!("{at}-{}", structure.event.unwrap_or(0)), &structure));
+    }
+    let state = context.atlas.state();
+    let tag = query.tag(&state, context.started);
+    if reply::has(known, &tag) {
+        return Ok(reply::not_modified(&tag));
+    }
+    // The text is made after the state is let go: it takes longer than the view.
+    if query.structure {
+        let structure = map::structure(&state);
+        drop(state);
+        return Ok(reply::tagged(&tag, &structure));
+    }
+    let view = state.view(true);
+    drop(state);
+    Ok(reply::tagged(&tag, &view))
 }
 
 fn report(context: &Arc<Context>, request: &Request, reply: Reply) {

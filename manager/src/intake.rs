@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use crate::atlas::News;
 use crate::error::{Reject, StoreError};
 use crate::fleet::{Agent, Latest};
 use crate::replay::{Replay, Verdict};
 use crate::store::reports::NewReport;
 use crate::store::writer::{Delivery, Registration};
 use crate::store::{Connection, agents, reports, structure};
+use crate::topology::Receipt;
 use proto::ack::{Ack, Code, Details};
 use proto::envelope::Header;
 use proto::ids::{AgentId, BootId};
@@ -38,7 +40,8 @@ pub struct Live {
     flipped_at: i64,
 }
 
-/// Files a report. The inner result is what its sender is told; the outer one fails the transaction.
+/// Files a report, and adds it to `news` when it tells the present. The inner result is what its
+/// sender is told; the outer one fails the transaction.
 ///
 /// # Errors
 /// What the database says.
@@ -46,6 +49,7 @@ pub fn report(
     connection: &Connection,
     fleet: &mut HashMap<AgentId, Live>,
     delivery: Delivery,
+    news: &mut Vec<News>,
 ) -> Result<Result<Ack, Reject>, StoreError> {
     let Delivery { header, received_at: now, psk, path, payload } = delivery;
     let known = live(connection, fleet, header.agent)?;
@@ -103,7 +107,10 @@ pub fn report(
     live.replay.mark(header.boot, header.tick, header.nonce);
     live.agent.last_seen = Some(now);
     if place == Place::Present {
+        let (agent, boot, tick) = (header.agent, header.boot, header.tick);
+        let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, &report, now)?;
+        news.push(News::Report(receipt, report));
     }
     let top = live.replay.boot(header.boot).map(|boot| boot.window.top());
     Ok(Ok(ack(Code::Stored, now, top)))

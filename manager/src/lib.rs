@@ -6,9 +6,11 @@
 //! verify    authentic and fresh?        replay   seen before?
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
+//! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
 //! ```
 
 pub mod admin;
+pub mod atlas;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,6 +20,7 @@ pub mod fleet;
 pub mod handle;
 pub mod intake;
 pub mod psks;
+pub mod query;
 pub mod refusals;
 pub mod replay;
 pub mod reply;

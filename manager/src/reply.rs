@@ -40,6 +40,32 @@ struct Fields<'a> {
     hint: &'a str,
 }
 
+/// A value as JSON under a tag, for clients that ask again and again.
+#[must_use]
+pub fn tagged(tag: &str, value: &impl Serialize) -> Answer {
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    Answer::json(200, body).with_header("ETag", &quoted(tag)).with_header("Cache-Control", "no-cache")
+}
+
+/// Nothing changed since the client last asked.
+#[must_use]
+pub fn not_modified(tag: &str) -> Answer {
+    Answer::empty(304).with_header("ETag", &quoted(tag)).with_header("Cache-Control", "no-cache")
+}
+
+/// Whether the client has what `tag` stands for already (RFC 9110 13.1.2).
+#[must_use]
+pub fn has(if_none_match: Option<&str>, tag: &str) -> bool {
+    let tag = quoted(tag);
+    let listed = |list: &str| list.split(',').any(|item| item.trim().trim_start_matches("W/") == tag);
+    if_none_match.is_some_and(|list| list.trim() == "*" || listed(list))
+}
+
+fn quoted(tag: &str) -> String {
+    format!("\"{tag}\"")
+}
+
 /// An error in the one shape that all errors have.
 #[must_use]
 pub fn problem(status: u16, code: &str, message: &str, hint: &str) -> Answer {
@@ -74,6 +100,9 @@ pub fn unserved(unserved: &Unserved) -> Answer {
             "this is no agent id: it has 32 lowercase hexadecimal digits",
             "GET /status/agents lists the agents",
         ),
+        Unserved::Parameter(bad) => {
+            problem(400, "bad_parameter", &format!("{} must be {}", bad.name, bad.allowed), "see the README")
+        }
         Unserved::Forbidden(ip) => problem(
             403,
             "forbidden",

@@ -6,6 +6,10 @@ use gate::Request;
 use proto::ids::{AgentId, Cidr};
 use proto::limits::manager_path;
 
+use crate::query::BadParameter;
+use crate::store::history::Filter;
+use crate::view::map::{self, MapQuery, PathQuery};
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -25,6 +29,12 @@ pub enum Action {
     Agent(AgentId),
     /// The alarms.
     Alarms,
+    /// The map, now or at a past moment.
+    Topology(MapQuery),
+    /// Changes of the map.
+    Events(Filter),
+    /// The way from one agent to another, or to an address.
+    Path(PathQuery),
 }
 
 /// Why a request is not served.
@@ -36,10 +46,18 @@ pub enum Unserved {
     Method(&'static str),
     /// The last part of the path is no agent id.
     BadId,
+    /// A parameter of the query cannot be used.
+    Parameter(BadParameter),
     /// The client's address may not read.
     Forbidden(IpAddr),
     /// A browser sent it on behalf of another site.
     CrossSite,
+}
+
+impl From<BadParameter> for Unserved {
+    fn from(bad: BadParameter) -> Self {
+        Self::Parameter(bad)
+    }
 }
 
 impl Action {
@@ -47,9 +65,8 @@ impl Action {
     ///
     /// # Errors
     /// See [`Unserved`].
-    pub fn of(request: &Request, allow: &[Cidr]) -> Result<Self, Unserved> {
-        let path = request.path.as_str();
-        let (action, method) = route(path)?;
+    pub fn of(request: &Request, allow: &[Cidr], now: i64) -> Result<Self, Unserved> {
+        let (action, method) = route(&request.path, request.query.as_deref(), now)?;
         let read = method == "GET";
         let asked = request.method.as_str();
         if asked != method && !(read && asked == "HEAD") {
@@ -67,7 +84,7 @@ impl Action {
     }
 }
 
-fn route(path: &str) -> Result<(Action, &'static str), Unserved> {
+fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static str), Unserved> {
     Ok(match path {
         "/" => (Action::Page, "GET"),
         manager_path::UPDATES => (Action::Report, "POST"),
@@ -76,6 +93,9 @@ fn route(path: &str) -> Result<(Action, &'static str), Unserved> {
         manager_path::HEALTHCHECK => (Action::Healthcheck, "GET"),
         manager_path::AGENTS => (Action::Agents, "GET"),
         manager_path::ALARMS => (Action::Alarms, "GET"),
+        manager_path::TOPOLOGY => (Action::Topology(MapQuery::read(query, now)?), "GET"),
+        manager_path::EVENTS => (Action::Events(map::filter(query, now)?), "GET"),
+        manager_path::PATH => (Action::Path(PathQuery::read(query)?), "GET"),
         _ => {
             let id = path.strip_prefix(manager_path::AGENTS).and_then(|rest| rest.strip_prefix('/'));
             let id = id.ok_or(Unserved::NotFound)?;
@@ -104,12 +124,15 @@ mod tests {
     #[test]
     fn paths_lead_to_actions() {
         let id = "0123456789abcdef0123456789abcdef";
-        assert_eq!(route("/status/updates"), Ok((Action::Report, "POST")));
-        assert_eq!(route(&format!("/status/agents/{id}")), Ok((Action::Agent(id.parse().unwrap()), "GET")));
-        assert_eq!(route("/status/agents/"), Err(Unserved::BadId));
-        assert_eq!(route("/status/agentsx"), Err(Unserved::NotFound));
-        assert_eq!(route("/status/agents/../updates"), Err(Unserved::BadId));
-        assert_eq!(route("/nothing"), Err(Unserved::NotFound));
+        assert_eq!(route("/status/updates", None, 0), Ok((Action::Report, "POST")));
+        assert_eq!(
+            route(&format!("/status/agents/{id}"), None, 0),
+            Ok((Action::Agent(id.parse().unwrap()), "GET"))
+        );
+        assert_eq!(route("/status/agents/", None, 0), Err(Unserved::BadId));
+        assert_eq!(route("/status/agentsx", None, 0), Err(Unserved::NotFound));
+        assert_eq!(route("/status/agents/../updates", None, 0), Err(Unserved::BadId));
+        assert_eq!(route("/nothing", None, 0), Err(Unserved::NotFound));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deflate::{self, InflateError};
 use crate::ids::{AgentId, BootId, Nonce};
 use crate::limits;
 use crate::psk::Secret;
@@ -91,7 +92,7 @@ pub enum EnvelopeError {
     /// More hops than [`limits::HOPS_MAX`].
     Hops(usize),
     /// The payload is not what `encoding` says, or inflates to more than [`limits::PAYLOAD_MAX`].
-    Payload(&'static str),
+    Payload(InflateError),
 }
 
 impl fmt::Display for EnvelopeError {
@@ -167,16 +168,9 @@ impl<'a> Envelope<'a> {
     pub fn json(&self) -> Result<Cow<'a, [u8]>, EnvelopeError> {
         match self.header.encoding {
             Encoding::Json => Ok(Cow::Borrowed(self.payload)),
-            Encoding::Deflate => {
-                miniz_oxide::inflate::decompress_to_vec_with_limit(self.payload, limits::PAYLOAD_MAX)
-                    .map(Cow::Owned)
-                    .map_err(|error| match error.status {
-                        miniz_oxide::inflate::TINFLStatus::HasMoreOutput => {
-                            EnvelopeError::Payload("inflates to more than allowed")
-                        }
-                        _ => EnvelopeError::Payload("does not inflate"),
-                    })
-            }
+            Encoding::Deflate => deflate::inflate(self.payload, limits::PAYLOAD_MAX)
+                .map(Cow::Owned)
+                .map_err(EnvelopeError::Payload),
         }
     }
 
@@ -266,7 +260,7 @@ impl Draft<'_> {
     #[must_use]
     pub fn seal(&self, secret: &Secret, sent_at: i64) -> Sealed {
         let (encoding, payload) = if self.json.len() > limits::DEFLATE_ABOVE {
-            (Encoding::Deflate, Cow::Owned(miniz_oxide::deflate::compress_to_vec(self.json, 6)))
+            (Encoding::Deflate, Cow::Owned(deflate::deflate(self.json)))
         } else {
             (Encoding::Json, Cow::Borrowed(self.json))
         };
@@ -345,7 +339,7 @@ mod tests {
         assert_eq!(&*envelope.json().unwrap(), json.as_bytes());
         let bomb = draft(&vec![b' '; limits::PAYLOAD_MAX + 1]).seal(&psk, 0);
         let refused = Envelope::parse(&bomb.bytes).unwrap().json();
-        assert_eq!(refused, Err(EnvelopeError::Payload("inflates to more than allowed")));
+        assert_eq!(refused, Err(EnvelopeError::Payload(InflateError::TooLarge)));
     }
 
     #[test]

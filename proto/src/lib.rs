@@ -11,6 +11,7 @@
 //! ```
 
 pub mod ack;
+pub mod deflate;
 pub mod envelope;
 pub mod ids;
 pub mod limits;

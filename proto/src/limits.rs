@@ -75,6 +75,12 @@ pub mod manager_path {
     pub const AGENTS: &str = "/status/agents";
     /// GET: alarms.
     pub const ALARMS: &str = "/status/alarms";
+    /// GET: the map, now or at a past moment.
+    pub const TOPOLOGY: &str = "/status/topology";
+    /// GET: changes of the map.
+    pub const EVENTS: &str = "/status/events";
+    /// GET: the way from one agent to another, or to an address.
+    pub const PATH: &str = "/status/path";
     /// POST: a signed reset of one agent or of the fleet.
     pub const ADMIN_RESET: &str = "/status/admin/reset";
 }

@@ -58,6 +58,7 @@ pub const NAMES: &[Name] = &[
     name("STATE_DIR", "`.`", "folder where the agent keeps `agent_id.txt`"),
     name("DATABASE", "`kattila_manager.db`", "path of the manager's database"),
     name("RETENTION", "48", "hours that the manager keeps raw reports, 1 to 8760"),
+    name("HISTORY", "30", "days that the manager keeps changes of the map, 1 to 3650"),
     name("LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
 ];
 

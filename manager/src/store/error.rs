@@ -14,6 +14,8 @@ pub enum StoreError {
         /// Schema version of this program.
         known: u32,
     },
+    /// A row does not hold what the program wrote there; the text names the table.
+    Broken(String),
     /// The writer thread has ended.
     Closed,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for StoreError {
                 "it has schema version {found}, this manager knows {known}: \
                  start the newer manager again, or restore a backup made before the upgrade"
             ),
+            Self::Broken(what) => write!(f, "a row cannot be read: {what}"),
             Self::Closed => f.write_str("the writer has stopped"),
         }
     }

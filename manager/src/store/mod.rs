@@ -4,7 +4,8 @@
 //! schema      the tables and the steps between their versions
 //! agents      who reports: rows of agents and boots
 //! reports     what they reported
-//! structure   interfaces and halves of edges, written when they change
+//! structure   interfaces, written when they change
+//! history     changes of the map, and the map of any moment made of them
 //! alarms      the list of alarms
 //! psks        the PSKs that were ever accepted
 //! writer      the one thread that writes: group commit, answers after the commit
@@ -13,6 +14,7 @@
 pub mod agents;
 pub mod alarms;
 mod error;
+pub mod history;
 pub mod psks;
 pub mod reports;
 mod schema;

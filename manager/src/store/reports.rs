@@ -149,7 +149,7 @@ pub fn nonces(connection: &Connection, agent: i64) -> Result<Vec<Nonce>, StoreEr
 ///
 /// # Errors
 /// What SQLite says.
-pub fn retain(connection: &Connection, before: i64, limit: usize) -> Result<usize, StoreError> {
+pub fn retain(connection: &Connection, before: i64, limit: i64) -> Result<usize, StoreError> {
     let sql = "DELETE FROM reports WHERE no IN (
                  SELECT r.no FROM reports r JOIN agents a ON a.no = r.agent
                  WHERE r.no < coalesce((SELECT no FROM reports WHERE received_at >= ?1
@@ -158,7 +158,7 @@ pub fn retain(connection: &Connection, before: i64, limit: usize) -> Result<usiz
                      SELECT 1 FROM reports n WHERE n.agent = r.agent AND n.boot >= r.boot
                      AND n.no > r.no AND NOT n.late))
                  ORDER BY r.no LIMIT ?2)";
-    let gone = connection.prepare_cached(sql)?.execute(params![before, as_limit(limit)])?;
+    let gone = connection.prepare_cached(sql)?.execute(params![before, limit])?;
     if gone == 0 {
         connection.execute_batch(
             "DELETE FROM boots WHERE first_seen < unixepoch() * 1000 - 3600000
@@ -174,9 +174,7 @@ fn forget_agents(connection: &Connection, before: i64) -> Result<(), StoreError>
     let gone = "SELECT no FROM agents a WHERE a.reset_at < ?1
                 AND NOT EXISTS (SELECT 1 FROM reports r WHERE r.agent = a.no)
                 AND NOT EXISTS (SELECT 1 FROM boots b WHERE b.agent = a.no)";
-    for table in ["agent_interfaces", "topology_edges"] {
-        connection.execute(&format!("DELETE FROM {table} WHERE agent IN ({gone})"), [before])?;
-    }
+    connection.execute(&format!("DELETE FROM agent_interfaces WHERE agent IN ({gone})"), [before])?;
     connection.execute(&format!("DELETE FROM agents WHERE no IN ({gone})"), [before])?;
     Ok(())
 }

@@ -59,21 +59,36 @@ CREATE TABLE agent_interfaces (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE topology_edges (
-    agent       INTEGER NOT NULL REFERENCES agents(no), -- who reports this half of the edge
-    layer       TEXT NOT NULL,                          -- 'wireguard'
-    device      TEXT NOT NULL,                          -- its interface
-    local_key   BLOB,                                   -- its own public key there, 32 bytes
-    remote_key  BLOB NOT NULL,                          -- the peer's public key, 32 bytes
-    endpoint    TEXT,                                   -- where it sends the peer's packets
-    allowed_ips TEXT NOT NULL,                          -- JSON array of the peer's prefixes
-    keepalive_s INTEGER,                                -- seconds between keepalives; NULL: off
-    has_psk     INTEGER NOT NULL,                       -- 1: a preshared key is set
-    first_seen  INTEGER NOT NULL,                       -- when it was first reported
-    since       INTEGER NOT NULL,                       -- when this row last changed
-    PRIMARY KEY (agent, layer, device, remote_key)
+    id         TEXT PRIMARY KEY, -- LAYER:END:END, as the API has it
+    layer      TEXT NOT NULL,    -- 'physical', 'wireguard', 'overlay' or 'relay'
+    a          TEXT NOT NULL,    -- id of the node at its first end
+    b          TEXT NOT NULL,    -- id of the node at its second end
+    relation   TEXT NOT NULL,    -- how its ends belong together, as the API has it
+    state      TEXT NOT NULL,    -- its state, or the last one that it had
+    since      INTEGER NOT NULL, -- when it came to that state
+    first_seen INTEGER NOT NULL, -- when it was first there
+    gone_at    INTEGER           -- when it went; NULL: it is there
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX topology_edges_remote ON topology_edges (remote_key);
+CREATE TABLE events (
+    no      INTEGER PRIMARY KEY, -- order
+    at      INTEGER NOT NULL,    -- when the manager noticed
+    subject TEXT NOT NULL,       -- id of the node or edge that changed
+    agent_a BLOB,                -- id of an agent that it concerns, 16 bytes; NULL: none
+    agent_b BLOB,                -- id of a second one
+    event   TEXT NOT NULL        -- the change as JSON; with those before it, it makes the map of its moment
+) STRICT;
+
+CREATE INDEX events_at ON events (at);
+CREATE INDEX events_subject ON events (subject, no);
+CREATE INDEX events_agent_a ON events (agent_a, no) WHERE agent_a IS NOT NULL;
+CREATE INDEX events_agent_b ON events (agent_b, no) WHERE agent_b IS NOT NULL;
+
+CREATE TABLE maps (
+    event INTEGER PRIMARY KEY, -- the last event in it (events.no); 0: before the first
+    at    INTEGER NOT NULL,    -- when it was so
+    map   BLOB NOT NULL        -- the whole map's structure, deflated JSON
+) STRICT;
 
 CREATE TABLE alarms (
     no       INTEGER PRIMARY KEY, -- short number

@@ -15,18 +15,20 @@ use proto::psk::Secret;
 use proto::report::{Report, ReportError};
 use rusqlite::Connection;
 
-use super::{agents, psks, reports};
+use super::{agents, history, psks, reports};
+use crate::atlas::News;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
 use crate::intake::{self, Live};
 use crate::psks::SharedPsks;
+use crate::topology::{Event, Map};
 
 /// Messages that wait to be written; the gate has at most as many connections.
 const QUEUE: usize = 1024;
 /// Messages in one transaction: enough to share one wait for the disk among many.
 const BATCH: usize = 256;
 /// Reports deleted in one transaction of retention: under 20 ms.
-const RETAIN_STEP: usize = 200;
+const RETAIN_STEP: i64 = 200;
 /// Pages given back to the file system in one step.
 const VACUUM_STEP: u32 = 100;
 
@@ -73,8 +75,29 @@ enum Job {
     Register(Registration, Respond),
     Reset(Reset, Respond),
     RotatePsk(Secret, i64),
-    Retain(i64, SyncSender<bool>),
+    Retain(Cutoff, SyncSender<bool>),
+    History(History, SyncSender<bool>),
     Stop,
+}
+
+/// What is too old to be kept (ms).
+#[derive(Debug, Clone, Copy)]
+pub struct Cutoff {
+    /// Reports that came before go.
+    pub reports: i64,
+    /// Changes of the map that were noticed before go.
+    pub history: i64,
+}
+
+/// Changes of the map to be written.
+#[derive(Debug)]
+pub struct History {
+    /// When they were noticed (ms).
+    pub at: i64,
+    /// The changes.
+    pub events: Vec<Event>,
+    /// The whole map after them, now and then.
+    pub map: Option<Map>,
 }
 
 /// How the writer fares, for the health check.
@@ -112,6 +135,7 @@ impl Writer {
         connection: Connection,
         fleet: SharedFleet,
         psks: SharedPsks,
+        atlas: SyncSender<News>,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let known = agents::load_all(&connection)?;
         fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
@@ -119,7 +143,7 @@ impl Writer {
         let (jobs, queue) = sync_channel(QUEUE);
         let health = Arc::new(RwLock::new(WriterHealth::default()));
         let mut thread =
-            Thread { connection, live: HashMap::new(), fleet, psks, health: Arc::clone(&health) };
+            Thread { connection, live: HashMap::new(), fleet, psks, atlas, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || thread.run(&queue))
@@ -149,10 +173,18 @@ impl Writer {
 
     /// One step of retention: some of what came before `before` goes. True when there may be more.
     #[must_use]
-    pub fn retain(&self, before: i64) -> bool {
+    pub fn retain(&self, before: Cutoff) -> bool {
         let (done, result) = sync_channel(1);
         self.send(Job::Retain(before, done));
         result.recv_timeout(Duration::from_secs(30)).unwrap_or(false)
+    }
+
+    /// Writes changes of the map; true once they are on disk.
+    #[must_use]
+    pub fn history(&self, history: History) -> bool {
+        let (done, result) = sync_channel(1);
+        // Waits for room: the map can wait, and a change that is not written would be a lie later.
+        self.jobs.send(Job::History(history, done)).is_ok() && result.recv().unwrap_or(false)
     }
 
     /// How the writer fares.
@@ -180,7 +212,7 @@ impl Job {
             Self::Report(_, respond) | Self::Register(_, respond) | Self::Reset(_, respond) => {
                 respond(Err(Reject::Unavailable));
             }
-            Self::RotatePsk(..) | Self::Retain(..) | Self::Stop => {}
+            Self::RotatePsk(..) | Self::Retain(..) | Self::History(..) | Self::Stop => {}
         }
     }
 }
@@ -191,6 +223,7 @@ struct Thread {
     live: HashMap<AgentId, Live>,
     fleet: SharedFleet,
     psks: SharedPsks,
+    atlas: SyncSender<News>,
     health: Arc<RwLock<WriterHealth>>,
 }
 
@@ -201,7 +234,8 @@ struct Batch {
     touched: Vec<AgentId>,
     reload: bool,
     psks: bool,
-    retained: Vec<(SyncSender<bool>, bool)>,
+    told: Vec<(SyncSender<bool>, bool)>,
+    news: Vec<News>,
     stored: u64,
 }
 
@@ -246,11 +280,15 @@ impl Thread {
         }
         drop(health);
         self.publish(&batch);
+        for news in batch.news {
+            // The map lags behind at worst: the agent's next report tells it all again.
+            let _ = self.atlas.try_send(news);
+        }
         for (respond, answer) in batch.answers {
             respond(answer);
         }
-        for (done, more) in batch.retained {
-            let _ = done.try_send(more);
+        for (done, word) in batch.told {
+            let _ = done.try_send(word);
         }
     }
 
@@ -265,7 +303,7 @@ impl Thread {
             match job {
                 Job::Report(delivery, respond) => {
                     batch.touched.push(delivery.header.agent);
-                    let answer = intake::report(&transaction, &mut self.live, *delivery);
+                    let answer = intake::report(&transaction, &mut self.live, *delivery, &mut batch.news);
                     batch.stored += u64::from(matches!(&answer, Ok(Ok(ack)) if ack.code == Code::Stored));
                     batch.answer(respond, answer)?;
                 }
@@ -287,9 +325,17 @@ impl Thread {
                     psks::rotate(&transaction, &secret, now)?;
                 }
                 Job::Retain(before, done) => {
-                    let gone = reports::retain(&transaction, before, RETAIN_STEP)?;
+                    let mut gone = reports::retain(&transaction, before.reports, RETAIN_STEP)?;
+                    gone += history::retain(&transaction, before.history, RETAIN_STEP)?;
                     vacuum(&transaction)?;
-                    batch.retained.push((done, gone > 0));
+                    batch.told.push((done, gone > 0));
+                }
+                Job::History(History { at, events, map }, done) => {
+                    history::append(&transaction, at, &events)?;
+                    if let Some(map) = map {
+                        history::keep_map(&transaction, at, &map)?;
+                    }
+                    batch.told.push((done, true));
                 }
                 Job::Stop => {}
             }
@@ -319,6 +365,7 @@ impl Thread {
                 Ok(known) => {
                     self.live.clear();
                     self.fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
+                    let _ = self.atlas.try_send(News::Reload);
                 }
                 Err(error) => log::error!("database: reading the agents: {error}"),
             }

@@ -97,6 +97,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Id of the node or edge that changed.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::NodeAppeared { node } => &node.id,
+            Self::EdgeAppeared { edge } => &edge.edge.id,
+            Self::NodeVanished { id }
+            | Self::NodeRenamed { id, .. }
+            | Self::PresenceChanged { id, .. }
+            | Self::InterfaceChanged { id, .. }
+            | Self::EdgeVanished { id, .. }
+            | Self::EdgeStateChanged { id, .. }
+            | Self::EdgeRelationChanged { id, .. }
+            | Self::HalfChanged { id, .. } => id,
+        }
+    }
+}
+
 /// The events that turn one map into another, in the order of [`sort`].
 #[must_use]
 pub fn diff(before: &Map, after: &Map) -> Vec<Event> {

@@ -39,6 +39,7 @@ mod recompute;
 mod record;
 mod relay;
 mod render;
+mod restore;
 mod route_table;
 mod shape;
 mod stacking;

@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod health;
+pub mod map;
 pub mod page;

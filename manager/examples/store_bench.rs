@@ -1,0 +1,80 @@
+//! Writes signed reports through the manager's own code, in transactions of a fixed size and on one
+//! thread, so that instructions can be counted; `lab bench --callgrind` makes the file and counts.
+//!
+//! `PSK=... store_bench FILE DATABASE BATCH read|verify|store`: FILE holds envelopes, a length of four
+//! bytes (big endian) before each. Each stage does all of the one before.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::Path;
+
+use kattila_manager::clock::now_ms;
+use kattila_manager::intake;
+use kattila_manager::psks::Psks;
+use kattila_manager::store::{self, writer::Delivery};
+use kattila_manager::verify;
+use proto::ack::Code;
+use proto::envelope::Envelope;
+use proto::psk::Secret;
+use proto::report::Report;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [file, database, batch, stage] = &arguments[..] else {
+        return Err("usage: store_bench FILE DATABASE BATCH read|verify|store".into());
+    };
+    let psks = Psks { accepted: vec![(1, Secret::new(&std::env::var("PSK")?)?)], retired: Vec::new() };
+    let bytes = std::fs::read(file)?;
+    let envelopes = split(&bytes)?;
+    match stage.as_str() {
+        "read" => {}
+        "verify" => {
+            for envelope in envelopes {
+                std::hint::black_box(delivery(envelope, &psks)?);
+            }
+        }
+        "store" => write(Path::new(database), &envelopes, batch.parse()?, &psks)?,
+        _ => return Err(format!("there is no stage {stage}").into()),
+    }
+    Ok(())
+}
+
+fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    let mut envelopes = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| "a length beyond memory")?;
+        let (envelope, rest) = rest.split_at_checked(len).ok_or("the file ends within a report")?;
+        envelopes.push(envelope);
+        bytes = rest;
+    }
+    Ok(envelopes)
+}
+
+/// What a worker of the daemon does with a report before the writer has it.
+fn delivery(bytes: &[u8], psks: &Psks) -> Result<Delivery, Box<dyn Error>> {
+    let envelope = Envelope::parse(bytes)?;
+    let verified = verify::authentic(&envelope, psks).map_err(|reject| reject.to_string())?;
+    let received_at = now_ms();
+    verify::fresh(&envelope.header, received_at).map_err(|reject| reject.to_string())?;
+    let json = envelope.json()?.into_owned();
+    let report = Box::new(Report::from_json(&json)?);
+    let payload = Ok((json, report));
+    Ok(Delivery { header: envelope.header, received_at, psk: verified.psk, path: verified.path, payload })
+}
+
+fn write(database: &Path, envelopes: &[&[u8]], batch: usize, psks: &Psks) -> Result<(), Box<dyn Error>> {
+    let connection = store::open(database).map_err(|error| error.to_string())?;
+    let mut fleet = HashMap::new();
+    for batch in envelopes.chunks(batch.max(1)) {
+        let transaction = connection.unchecked_transaction()?;
+        for envelope in batch {
+            let filed = intake::report(&transaction, &mut fleet, delivery(envelope, psks)?);
+            let ack = filed.map_err(|error| error.to_string())?.map_err(|reject| reject.to_string())?;
+            if ack.code != Code::Stored {
+                return Err(format!("a report was answered {}", ack.code).into());
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -129,7 +129,11 @@ impl State {
             rx_bytes: half.samples.rx(),
             tx_bytes: half.samples.tx(),
             rtt_us: half.rtt_us,
-            traffic: half.samples.class(&agent.times, half.keepalive_s),
+            traffic: half.samples.class(
+                &agent.times,
+                half.keepalive_s,
+                halves[1 - end].map(|other| other.1.keepalive_s),
+            ),
             counters_reset: half.samples.was_reset(),
             loss,
             underlay: underlay::of_half(self, near, device, half),

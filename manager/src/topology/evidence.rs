@@ -56,39 +56,42 @@ pub(super) fn of(state: &State, key: EdgeKey) -> Vec<Evidence> {
 }
 
 fn of_wireguard(state: &State, key: EdgeKey) -> Vec<Evidence> {
-    let halves = render::halves(state, key);
+    let halves = render::halves(state, key).map(|half| half.map(|(_, half)| half));
     let far = if let Far::Agent(far) = key.far { Some(far) } else { None };
-    let ends = [(Some(key.near), far), (far, Some(key.near))];
     let mut found = Vec::new();
-    for ((near, other), half) in ends.into_iter().zip(halves) {
-        let Some((agent, device)) = near.and_then(|near| device(state, near)) else { continue };
-        let name = agent.name(device.slot);
-        let whose = match other.and_then(|other| self::device(state, other)) {
-            Some((other, there)) => format!("{}'s {}", other.label(), other.name(there.slot)),
-            None => "a key that no agent owns".to_owned(),
-        };
-        let label = agent.label();
-        if let Some((_, half)) = half {
-            let peer = state.index.keys.key(half.key);
-            let text = format!("{label}'s {name} has the peer {peer}, {whose}: {}", figures(agent, half));
-            found.push(from(agent, format!("wireguard[{name}].peers[{peer}]"), text));
-            let twins = state.index.keys.owners(half.key).iter().map(|&(agent, slot)| Near { agent, slot });
-            let twins = twins.filter(|twin| Some(*twin) != other && Some(*twin) != near);
-            for (twin, there) in twins.filter_map(|twin| self::device(state, twin)) {
-                let slot = twin.name(there.slot);
-                let text = format!("{}'s {slot} has the same key {peer}", twin.label());
-                found.push(from(twin, format!("wireguard[{slot}].public_key"), text));
-            }
-            if !agent.is_up(device.slot) {
-                let text = format!("{label}'s {name} is down");
-                found.push(from(agent, format!("interfaces[{name}]"), text));
-            }
-        } else {
-            let text = format!("{label}'s {name} has no peer with the key of {whose}");
-            found.push(from(agent, format!("wireguard[{name}].peers"), text));
-        }
-    }
+    half_words(state, [Some(key.near), far], halves, &mut found);
+    half_words(state, [far, Some(key.near)], [halves[1], halves[0]], &mut found);
     found
+}
+
+/// What one end of a WireGuard edge says; its end and half come first.
+fn half_words(state: &State, ends: [Option<Near>; 2], halves: [Option<&Half>; 2], found: &mut Vec<Evidence>) {
+    let Some((agent, here)) = ends[0].and_then(|near| device(state, near)) else { return };
+    let (label, name) = (agent.label(), agent.name(here.slot));
+    let whose = match ends[1].and_then(|other| device(state, other)) {
+        Some((other, there)) => format!("{}'s {}", other.label(), other.name(there.slot)),
+        None => "a key that no agent owns".to_owned(),
+    };
+    let Some(half) = halves[0] else {
+        let text = format!("{label}'s {name} has no peer with the key of {whose}");
+        return found.push(from(agent, format!("wireguard[{name}].peers"), text));
+    };
+    let peer = state.index.keys.key(half.key);
+    let text = format!("{label}'s {name} has the peer {peer}, {whose}: {}", figures(agent, half, halves[1]));
+    found.push(from(agent, format!("wireguard[{name}].peers[{peer}]"), text));
+    let twins = state.index.keys.owners(half.key).iter().map(|&(agent, slot)| Near { agent, slot });
+    let twins = twins.filter(|twin| !ends.contains(&Some(*twin))).filter_map(|twin| device(state, twin));
+    let mut twins: Vec<(AgentId, &str, String)> =
+        twins.map(|(twin, there)| (twin.id, twin.name(there.slot), twin.label())).collect();
+    twins.sort_unstable();
+    for (id, slot, twin) in twins {
+        let text = format!("{twin}'s {slot} has the same key {peer}");
+        let twin = state.find(id).and_then(|ix| state.agent(ix));
+        found.extend(twin.map(|twin| from(twin, format!("wireguard[{slot}].public_key"), text)));
+    }
+    if !agent.is_up(here.slot) {
+        found.push(from(agent, format!("interfaces[{name}]"), format!("{label}'s {name} is down")));
+    }
 }
 
 fn device(state: &State, near: Near) -> Option<(&Agent, &Device)> {
@@ -96,14 +99,17 @@ fn device(state: &State, near: Near) -> Option<(&Agent, &Device)> {
     Some((agent, agent.device(near.slot)?))
 }
 
-fn figures(agent: &Agent, half: &Half) -> String {
+fn figures(agent: &Agent, half: &Half, other: Option<&Half>) -> String {
     let handshake = match half.age_s {
         NEVER => "no handshake".to_owned(),
         age => format!("last handshake {age} s ago"),
     };
     let endpoint =
         half.endpoint.map_or_else(|| "no endpoint".to_owned(), |e| format!("at {}", endpoint_text(agent, e)));
-    let flow = match (half.samples.class(&agent.times, half.keepalive_s), half.samples.last()) {
+    let flow = match (
+        half.samples.class(&agent.times, half.keepalive_s, other.map(|other| other.keepalive_s)),
+        half.samples.last(),
+    ) {
         (Traffic::Unanswered, Some((_, tx))) => {
             format!("; {} initiations unanswered since the last report", tx / 148)
         }
@@ -158,11 +164,12 @@ fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
     let mut found = vec![from(agent, format!("interfaces[{slot}].mac"), own)];
     // One member's word is enough; the others' are at their own edges.
     let members = state.index.mac_seekers(gateway).iter().filter_map(|ix| state.agent(*ix));
-    let mut words = members.flat_map(|other| {
-        let lans = physical::lans(other).into_iter().filter(|lan| lan.1 == gateway);
-        lans.map(|lan| member(other, other.name(lan.0), lan.2)).collect::<Vec<_>>()
+    let words = members.filter_map(|other| {
+        let lan = physical::lans(other).into_iter().find(|lan| lan.1 == gateway)?;
+        Some((other, lan))
     });
-    found.extend(words.next());
+    let first = words.min_by_key(|(other, _)| (other.silent, other.id));
+    found.extend(first.map(|(other, (slot, _, ip))| member(other, other.name(slot), ip)));
     found
 }
 

@@ -124,7 +124,8 @@ struct Pending {
     agents: BTreeSet<AgentIx>,
     edges: BTreeMap<EdgeKey, Option<MapEdge>>,
     nodes: BTreeMap<String, Option<NodeShape>>,
-    gone: Vec<AgentIx>,
+    /// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
+    gone: BTreeMap<AgentId, (AgentIx, Vec<Box<str>>)>,
 }
 
 impl State {
@@ -171,13 +172,12 @@ impl State {
         self.touch(ix, &topics, true);
         if let Some(agent) = self.agents[ix as usize].take() {
             self.index.remove(ix, &agent);
-            // Its claims go when the state settles; until then the index of the agent stays taken.
+            self.pending.gone.insert(id, (ix, agent.names));
             for key in agent.claims {
                 self.unclaim(key);
             }
         }
         self.by_id.remove(&id);
-        self.pending.gone.push(ix);
         self.revision += 1;
         true
     }
@@ -214,7 +214,7 @@ impl State {
                 agent.free_names();
             }
         }
-        self.free.extend(gone);
+        self.free.extend(gone.into_values().map(|(ix, _)| ix));
         self.index.keys.sweep();
         self.version += u64::from(!events.is_empty());
         diff::sort(&mut events);
@@ -275,21 +275,27 @@ impl State {
     }
 
     fn insert(&mut self, receipt: &Receipt, report: &Report) {
-        let ix = self.free.pop().unwrap_or_else(|| {
-            self.agents.push(None);
-            AgentIx::try_from(self.agents.len() - 1).expect("fewer than 2^32 agents")
-        });
-        let agent = Agent::build(receipt, report, &mut self.index.keys, None);
+        // One that comes back before the state settles gets its edges back.
+        let back = self.pending.gone.remove(&receipt.agent);
+        let (ix, names) = back.unwrap_or_else(|| (self.new_index(), Vec::new()));
+        let agent = Agent::build(receipt, report, &mut self.index.keys, names, None);
         self.by_id.insert(receipt.agent, ix);
         self.pending.nodes.entry(receipt.agent.to_string()).or_insert(None);
         let topics = Index::topics(&agent);
         self.install(ix, agent, &topics);
     }
 
+    fn new_index(&mut self) -> AgentIx {
+        self.free.pop().unwrap_or_else(|| {
+            self.agents.push(None);
+            AgentIx::try_from(self.agents.len() - 1).expect("fewer than 2^32 agents")
+        })
+    }
+
     /// Replaces an agent's record by one of another structure.
     fn replace(&mut self, ix: AgentIx, receipt: &Receipt, report: &Report) {
         let Some(old) = self.agents.get(ix as usize).and_then(Option::as_ref) else { return };
-        let agent = Agent::build(receipt, report, &mut self.index.keys, Some(old));
+        let agent = Agent::build(receipt, report, &mut self.index.keys, old.names.clone(), Some(old));
         let (before, after) = (Index::topics(old), Index::topics(&agent));
         let changed = difference(&before, &after);
         self.touch(ix, &changed, true);

@@ -137,11 +137,16 @@ pub(super) struct Seen {
 }
 
 impl Agent {
-    /// Packs a report. Names keep their slots from `old`, an earlier record of the same agent, and
-    /// WireGuard peers their samples.
-    pub(super) fn build(receipt: &Receipt, report: &Report, keys: &mut Keys, old: Option<&Self>) -> Self {
+    /// Packs a report. `names` are those that already have a slot; WireGuard peers keep their
+    /// samples from `old`, the agent's record before.
+    pub(super) fn build(
+        receipt: &Receipt,
+        report: &Report,
+        keys: &mut Keys,
+        mut names: Vec<Box<str>>,
+        old: Option<&Self>,
+    ) -> Self {
         let system = &report.system;
-        let mut names = old.map(|old| old.names.clone()).unwrap_or_default();
         let interfaces: Box<[Iface]> =
             system.interfaces.iter().map(|interface| build_interface(interface, &mut names)).collect();
         let times = match old {

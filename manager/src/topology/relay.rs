@@ -29,12 +29,14 @@ fn hop(from: AgentIx, far: Far) -> EdgeKey {
     EdgeKey::to(Layer::Relay, Near::host(from), far)
 }
 
-/// The agents whose latest report came by a hop: the sender's own first.
+/// The agents whose latest report came by a hop: the sender's own first, then in order of id.
 pub(super) fn users(state: &State, key: EdgeKey) -> Vec<AgentIx> {
     let Some(sender) = state.agent(key.near.agent) else { return Vec::new() };
     let others = state.index.relayed_by(sender.id).iter().copied().filter(|ix| *ix != key.near.agent);
     let users = std::iter::once(key.near.agent).chain(others);
-    users.filter(|ix| hops(state, *ix).contains(&Some(key))).collect()
+    let mut users: Vec<AgentIx> = users.filter(|ix| hops(state, *ix).contains(&Some(key))).collect();
+    users.sort_by_key(|ix| (*ix != key.near.agent, state.agent(*ix).map(|agent| agent.id)));
+    users
 }
 
 /// A hop is up while one who uses it reports.

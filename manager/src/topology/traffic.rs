@@ -10,6 +10,8 @@ const RESPONSE: u64 = 92;
 const KEEPALIVE: u64 = 32;
 /// Milliseconds after which an unanswered data packet is answered by a keepalive (KEEPALIVE_TIMEOUT).
 const PASSIVE_KEEPALIVE_MS: i64 = 10_000;
+/// Milliseconds between keepalives of a peer whose setting is not known: few set less.
+const UNKNOWN_KEEPALIVE_MS: i64 = 5_000;
 /// Milliseconds between two handshakes of a busy tunnel (REKEY_AFTER_TIME).
 const REKEY_MS: i64 = 120_000;
 /// Bytes below which a loss figure would say more about keepalives in flight than about the path.
@@ -92,8 +94,14 @@ impl Samples {
         self.last().is_some_and(|(rx, tx)| rx == 0 && tx > 0 && tx % INITIATION == 0)
     }
 
-    /// The class of what flowed between the last two reports, `times` those of all three.
-    pub(super) fn class(&self, times: &[i64; 3], keepalive_s: u16) -> Traffic {
+    /// The class of what flowed between the last two reports, `times` those of all three, by both
+    /// ends' keepalive settings; the other's may not be known.
+    pub(super) fn class(
+        &self,
+        times: &[i64; 3],
+        keepalive_s: u16,
+        peers_keepalive_s: Option<u16>,
+    ) -> Traffic {
         let Some((rx, tx)) = self.last() else { return Traffic::Unknown };
         let span_ms = times[0] - times[1];
         if span_ms <= 0 {
@@ -102,9 +110,9 @@ impl Samples {
         if self.unanswered() {
             return Traffic::Unanswered;
         }
-        // The other end's keepalive setting is its own: received ones may come each second.
+        let peers_ms = peers_keepalive_s.map_or(UNKNOWN_KEEPALIVE_MS, |seconds| i64::from(seconds) * 1000);
         let sent = is_data(tx, span_ms, i64::from(keepalive_s) * 1000);
-        let received = is_data(rx, span_ms, 1000);
+        let received = is_data(rx, span_ms, peers_ms);
         match (rx + tx, sent, received) {
             (0, ..) => Traffic::Silent,
             (_, true, true) => Traffic::Active,
@@ -207,7 +215,7 @@ mod tests {
     }
 
     fn class(rx: u64, tx: u64, keepalive: u16) -> Traffic {
-        samples(&[1000, 1000 + rx], &[1000, 1000 + tx]).class(&TIMES, keepalive)
+        samples(&[1000, 1000 + rx], &[1000, 1000 + tx]).class(&TIMES, keepalive, Some(keepalive))
     }
 
     #[test]
@@ -223,7 +231,7 @@ mod tests {
         assert_eq!(class(92, 820, 0), Traffic::SendOnly, "five pings that nobody answers");
         assert_eq!(class(820, 92, 0), Traffic::ReceiveOnly);
         assert_eq!(class(50_000, 90_000, 25), Traffic::Active);
-        assert_eq!(samples(&[5], &[5]).class(&TIMES, 0), Traffic::Unknown);
+        assert_eq!(samples(&[5], &[5]).class(&TIMES, 0, None), Traffic::Unknown);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod process;
 mod wait;
 mod wireguard;
 
+pub mod bench;
 pub mod demo;
 
 pub use bins::bin;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use lab::{Error, Result, demo};
+use lab::{Error, Result, bench, demo};
 
 const HELP: &str = "\
 usage: lab COMMAND (as root)
@@ -12,6 +12,7 @@ usage: lab COMMAND (as root)
           prints the address to open; Ctrl-C removes all of it
   mesh    the same mesh without manager and agents; prints NAME PID FOLDER of each host, for
           nsenter -t PID -n -m -u -p
+  bench   the benchmark, without root; `lab bench --help` names its modes
   help    this text
 ";
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo::run(),
         ["mesh"] => demo::mesh_only(),
+        ["bench", ref options @ ..] => bench::run(options),
         ["help" | "--help" | "-help" | "-h"] => say(HELP),
         _ => {
             let _ = std::io::stderr().write_all(HELP.as_bytes());

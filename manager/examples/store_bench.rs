@@ -68,7 +68,7 @@ fn write(database: &Path, envelopes: &[&[u8]], batch: usize, psks: &Psks) -> Res
     for batch in envelopes.chunks(batch.max(1)) {
         let transaction = connection.unchecked_transaction()?;
         for envelope in batch {
-            let filed = intake::report(&transaction, &mut fleet, delivery(envelope, psks)?);
+            let filed = intake::report(&transaction, &mut fleet, delivery(envelope, psks)?, &mut Vec::new());
             let ack = filed.map_err(|error| error.to_string())?.map_err(|reject| reject.to_string())?;
             if ack.code != Code::Stored {
                 return Err(format!("a report was answered {}", ack.code).into());

@@ -93,6 +93,14 @@ impl<'a> Scribe<'a> {
     }
 }
 
+/// Bytes of a simulated report as it is sent, envelope and all.
+///
+/// # Errors
+/// When the report's shape changed under the simulator.
+pub(super) fn report_len() -> Result<usize> {
+    Ok(Scribe::new(&Fleet::new(1)?)?.next(0).bytes.len())
+}
+
 /// Milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

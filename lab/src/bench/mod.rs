@@ -56,11 +56,14 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let date = machine::utc(fleet::now_ms() / 1000);
     let machine = Machine::read();
     let command = ["lab bench", &arguments.join(" ")].join(" ").trim_end().to_owned();
-    say(&format!("{command}, {date}, {}\n\n", machine.line()))?;
+    let report_len = fleet::report_len()?;
+    say(&format!("{command}, {date}, {}; reports of {report_len} B\n\n", machine.line()))?;
     let (figures, bars) = figures(&options, dir.path())?;
     say(&format!("\n{}", bars::render(&bars)))?;
-    let document =
-        json!({ "date": date, "machine": machine, "command": command, "figures": figures, "bars": bars });
+    let document = json!({
+        "date": date, "machine": machine, "command": command, "report_len": report_len,
+        "figures": figures, "bars": bars,
+    });
     let path = write(&bench, &date, &document)?;
     say(&format!("\n{}\n", path.display()))
 }

@@ -202,9 +202,9 @@ fn database(dir: &Path) -> PathBuf {
     dir.join("bench.db")
 }
 
-/// The workspace's target folder: two above the `lab` binary.
+/// The workspace's target folder: `lab` is in `target/release`.
 pub(super) fn target() -> Result<PathBuf> {
-    let lab = bin("lab").or_else(|_| std::env::current_exe().map_err(Error::io("own path")))?;
+    let lab = std::env::current_exe().map_err(Error::io("own executable's path"))?;
     Ok(lab.ancestors().nth(2).unwrap_or_else(|| Path::new("target")).to_owned())
 }
 

@@ -177,7 +177,7 @@ pub struct Interface {
     /// What it is.
     pub kind: InterfaceKind,
     /// Index that `iflink` names where it is not the interface's own: a VLAN's parent, a veth's
-    /// other end (whose index may belong to another namespace).
+    /// other end (whose index may belong to another namespace), the device that a tunnel is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<u32>,
     /// Whether `link` is an index of another network namespace, where it says nothing of this

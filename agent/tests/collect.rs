@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use proto::report::{InterfaceKind, Problem, Report, Source, SystemData};
 use serde::{Deserialize, Serialize};
 
-const HOSTS: [&str; 4] = ["kernel-every-kind", "userspace-wireguard", "openwrt-without-wg", "nothing"];
+const HOSTS: [&str; 5] =
+    ["kernel-every-kind", "kernel-netlink", "userspace-wireguard", "openwrt-without-wg", "nothing"];
 
 /// What a host's golden file holds.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -63,11 +64,12 @@ fn read(root: &Path) -> Expected {
         let (name, cidr) = line.split_once(' ').unwrap();
         (name.to_owned(), cidr.parse().unwrap())
     });
+    let netlink = root.join("netlink");
     let sources = Sources {
         root: root.to_owned(),
         proc_root: root.join("proc"),
         sys_root: root.join("sys"),
-        netlink: Netlink::Off,
+        netlink: if netlink.exists() { Netlink::Recorded(netlink) } else { Netlink::Off },
         wg: Wg::new(root.join("wg")),
         addresses: Addresses::Fixed(addresses.collect()),
         arch: "x86_64".to_owned(),
@@ -84,6 +86,10 @@ fn read(root: &Path) -> Expected {
 fn read_host(host: &str) -> Expected {
     let dir = tempfile::tempdir().unwrap();
     unpack(&entries(host), dir.path());
+    let netlink = fixtures().join(host).join("netlink");
+    if netlink.exists() {
+        symlink(netlink, dir.path().join("netlink")).unwrap();
+    }
     read(dir.path())
 }
 

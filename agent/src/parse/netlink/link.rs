@@ -80,6 +80,7 @@ pub fn row(body: &[u8]) -> Result<Link, BadMessage> {
         operstate: operstate(0),
         ..Link::default()
     };
+    let mut info = LinkInfo::default();
     for attribute in Attributes::after(body, HEADER) {
         match attribute? {
             (IFLA_IFNAME, value) => link.name = take(value, "interface name", name)?,
@@ -93,10 +94,13 @@ pub fn row(body: &[u8]) -> Result<Link, BadMessage> {
                 link.carrier_changes = Some(take(value, "carrier changes", number)?);
             }
             (IFLA_PARENT_DEV_NAME, _) => link.device = true,
-            (IFLA_LINKINFO, value) => (link.kind, link.tunnel) = link_info(value)?,
+            (IFLA_LINKINFO, value) => info = link_info(value)?,
             _ => {}
         }
     }
+    (link.kind, link.tunnel) = (info.kind, info.tunnel);
+    // Kernels differ in whether a VXLAN counts as stacked on the device that it is bound to.
+    link.link = link.link.or(info.device);
     if link.name.is_empty() { Err(BadMessage { field: "interface name" }) } else { Ok(link) }
 }
 
@@ -113,7 +117,16 @@ fn operstate(number: u8) -> &'static str {
     }
 }
 
-fn link_info(bytes: &[u8]) -> Result<(Option<String>, Option<TunnelData>), BadMessage> {
+/// What a driver tells of an interface of its own.
+#[derive(Default)]
+struct LinkInfo {
+    kind: Option<String>,
+    tunnel: Option<TunnelData>,
+    /// Index of the interface that a VXLAN is bound to.
+    device: Option<u32>,
+}
+
+fn link_info(bytes: &[u8]) -> Result<LinkInfo, BadMessage> {
     let (mut kind, mut data) = (None, None);
     for attribute in Attributes::new(bytes) {
         match attribute? {
@@ -123,8 +136,13 @@ fn link_info(bytes: &[u8]) -> Result<(Option<String>, Option<TunnelData>), BadMe
         }
     }
     let parameters = kind.as_deref().and_then(parameters);
-    let tunnel = data.zip(parameters).map(|(data, parameters)| tunnel(data, parameters)).transpose()?;
-    Ok((kind, tunnel.filter(|tunnel| *tunnel != TunnelData::default())))
+    let (mut tunnel, mut device) = (None, None);
+    if let Some((data, parameters)) = data.zip(parameters) {
+        let told = tunnel_data(data, parameters)?;
+        tunnel = Some(told.0).filter(|tunnel| *tunnel != TunnelData::default());
+        device = told.1;
+    }
+    Ok(LinkInfo { kind, tunnel, device })
 }
 
 /// A kind's name: a few letters and digits (the longest in the kernel has 14).
@@ -137,6 +155,8 @@ fn word(value: &[u8]) -> Option<String> {
 /// [`TunnelData`] holds.
 #[derive(Clone, Copy)]
 enum Parameter {
+    /// Index of the interface that it is bound to.
+    Device,
     /// A number of two bytes.
     ShortId,
     Id,
@@ -163,6 +183,7 @@ fn parameters(kind: &str) -> Option<&'static [(u16, Parameter)]> {
         "vxlan" => &[
             (1, P::Id),
             (2, P::Remote),
+            (3, P::Device),
             (4, P::Local),
             (15, P::Port),
             (16, P::Remote),
@@ -188,8 +209,11 @@ fn parameters(kind: &str) -> Option<&'static [(u16, Parameter)]> {
 /// GRE_KEY (linux/if_tunnel.h): packets have a key.
 const GRE_KEY: u16 = 0x2000;
 
-fn tunnel(data: &[u8], parameters: &[(u16, Parameter)]) -> Result<TunnelData, BadMessage> {
-    let mut tunnel = TunnelData::default();
+fn tunnel_data(
+    data: &[u8],
+    parameters: &[(u16, Parameter)],
+) -> Result<(TunnelData, Option<u32>), BadMessage> {
+    let (mut tunnel, mut device) = (TunnelData::default(), None);
     let (mut received, mut sent) = (Key::default(), Key::default());
     for attribute in Attributes::new(data) {
         let (number_of, value) = attribute?;
@@ -197,6 +221,7 @@ fn tunnel(data: &[u8], parameters: &[(u16, Parameter)]) -> Result<TunnelData, Ba
             continue;
         };
         match parameter {
+            Parameter::Device => device = Some(take(value, "tunnel device", number)?),
             Parameter::ShortId => {
                 tunnel.id = Some(u32::from(take(value, "VLAN id", |value| u16_at(value, 0))?));
             }
@@ -214,7 +239,7 @@ fn tunnel(data: &[u8], parameters: &[(u16, Parameter)]) -> Result<TunnelData, Ba
     tunnel.id = tunnel.id.or_else(|| received.value()).filter(|_| !tunnel.external);
     let sent = sent.value().filter(|_| !tunnel.external);
     tunnel.id_sent = sent.filter(|_| sent != tunnel.id);
-    Ok(tunnel)
+    Ok((tunnel, device))
 }
 
 /// A key of a GRE or VTI.

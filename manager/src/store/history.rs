@@ -19,9 +19,8 @@ pub struct EventRow {
     pub at: i64,
     /// Id of the node or edge that changed.
     pub subject: String,
-    /// The change.
-    #[serde(flatten)]
-    pub event: Box<RawValue>,
+    /// The change, as [`Event`] has it.
+    pub change: Box<RawValue>,
 }
 
 /// Which changes are asked for.
@@ -181,8 +180,8 @@ pub fn events(connection: &Connection, filter: &Filter) -> Result<Vec<EventRow>,
     })?;
     rows.map(|row| {
         let (no, at, subject, json) = row?;
-        let event = RawValue::from_string(json).map_err(|error| broken("events", &error))?;
-        Ok(EventRow { no, at, subject, event })
+        let change = RawValue::from_string(json).map_err(|error| broken("events", &error))?;
+        Ok(EventRow { no, at, subject, change })
     })
     .collect()
 }

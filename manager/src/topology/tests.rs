@@ -54,7 +54,12 @@ fn arb_interface(name: &'static str) -> impl Strategy<Value = Interface> {
         _ => vec![Tap, Tun],
     };
     let tunnel = (select(&ADDRESSES[2..]), select(&ADDRESSES[2..]), option::of(1..3u32)).prop_map(
-        |(local, remote, id)| TunnelData { id, port: None, local: Some(ip(local)), remote: Some(ip(remote)) },
+        |(local, remote, id)| TunnelData {
+            id,
+            local: Some(ip(local)),
+            remote: Some(ip(remote)),
+            ..TunnelData::default()
+        },
     );
     (select(kind), option::of(select(&MACS[..])), subsequence(&ADDRESSES[..], 0..3), any::<bool>(), tunnel)
         .prop_map(move |(kind, mac, addresses, up, tunnel)| Interface {

@@ -117,6 +117,23 @@ impl Manager {
         (status, json)
     }
 
+    /// The status and one header of the answer to a GET with these headers.
+    pub fn header(&self, path: &str, name: &str, headers: &[(&str, &str)]) -> (u16, Option<String>) {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        let head = answer.split("\r\n\r\n").next().unwrap();
+        let named = |line: &str| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then(|| value.to_owned())
+        };
+        (head[9..12].parse().unwrap(), head.lines().find_map(named))
+    }
+
     pub fn post(&self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
         exchange(self.address, &[head.as_bytes(), body].concat())

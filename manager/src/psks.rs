@@ -100,7 +100,7 @@ pub fn keep(
         let outcome = source.read(DEADLINE);
         let failure = match outcome {
             Ok(secret) => {
-                pause = PSK_REFRESH;
+                pause = jittered(PSK_REFRESH);
                 writer.rotate_psk(secret);
                 None
             }
@@ -113,6 +113,14 @@ pub fn keep(
         health.write().unwrap_or_else(PoisonError::into_inner).failure = failure;
         let _ = stop.wait(LEAST_PAUSE.saturating_sub(started.elapsed()));
     }
+}
+
+/// Up to a tenth less, so that a fleet and its managers do not ask a name server all at once.
+fn jittered(period: Duration) -> Duration {
+    let mut random = [0];
+    // Without random numbers there is no jitter, which is no harm.
+    let _ = getrandom::fill(&mut random);
+    period - period / 10 * u32::from(random[0]) / 255
 }
 
 /// Waits for the pause or a nudge; true when it is time to stop.

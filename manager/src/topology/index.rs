@@ -145,8 +145,17 @@ impl Index {
         topics
     }
 
+    /// The agents whose edges may rest on these topics of an agent, each once.
+    pub(super) fn concerned(&self, topics: &[(Topic, u64)], agent: &Agent) -> Vec<AgentIx> {
+        let mut concerned: Vec<AgentIx> =
+            topics.iter().flat_map(|(topic, _)| self.interested(*topic, agent)).collect();
+        concerned.sort_unstable();
+        concerned.dedup();
+        concerned
+    }
+
     /// The agents whose edges may rest on a topic.
-    pub(super) fn interested(&self, topic: Topic, agent: &Agent) -> Vec<AgentIx> {
+    fn interested(&self, topic: Topic, agent: &Agent) -> Vec<AgentIx> {
         let agents = |owners: &[(AgentIx, Slot)]| owners.iter().map(|owner| owner.0).collect();
         match topic {
             Topic::Id(id) => self.relayed_by(id).to_vec(),

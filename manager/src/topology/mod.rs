@@ -282,6 +282,8 @@ impl State {
         self.by_id.insert(receipt.agent, ix);
         self.pending.nodes.entry(receipt.agent.to_string()).or_insert(None);
         let topics = Index::topics(&agent);
+        let concerned = self.index.concerned(&topics, &agent);
+        concerned.into_iter().for_each(|ix| self.mark(ix));
         self.install(ix, agent, &topics);
     }
 
@@ -352,11 +354,7 @@ impl State {
     /// Marks an agent and all whom these topics of it concern, and keeps how their edges were.
     fn touch(&mut self, ix: AgentIx, topics: &[(index::Topic, u64)], node: bool) {
         let Some(agent) = self.agent(ix) else { return };
-        let mut concerned: Vec<AgentIx> =
-            topics.iter().flat_map(|(topic, _)| self.index.interested(*topic, agent)).collect();
-        concerned.push(ix);
-        concerned.sort_unstable();
-        concerned.dedup();
+        let concerned = self.index.concerned(topics, agent);
         if node {
             let id = agent.id.to_string();
             if !self.pending.nodes.contains_key(&id) {
@@ -364,11 +362,15 @@ impl State {
                 self.pending.nodes.insert(id, Some(shape));
             }
         }
-        for ix in concerned {
-            if self.pending.agents.insert(ix) {
-                let claims = self.agent(ix).map(|agent| agent.claims.clone()).unwrap_or_default();
-                claims.into_iter().for_each(|key| self.stash(key));
-            }
+        self.mark(ix);
+        concerned.into_iter().for_each(|ix| self.mark(ix));
+    }
+
+    /// Has an agent's claims looked at when settling, and keeps how its edges are.
+    fn mark(&mut self, ix: AgentIx) {
+        if self.pending.agents.insert(ix) {
+            let claims = self.agent(ix).map(|agent| agent.claims.clone()).unwrap_or_default();
+            claims.into_iter().for_each(|key| self.stash(key));
         }
     }
 

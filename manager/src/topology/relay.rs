@@ -41,7 +41,10 @@ pub(super) fn users(state: &State, key: EdgeKey) -> Vec<AgentIx> {
 
 /// A hop is up while one who uses it reports.
 pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
-    let fresh = users(state, key).iter().any(|ix| state.agent(*ix).is_some_and(|agent| !agent.silent));
+    let lively = |ix: AgentIx| state.agent(ix).is_some_and(|agent| !agent.silent);
+    // The sender's own report tells most often; only where it does not, those of others are asked.
+    let own = lively(key.near.agent) && hops(state, key.near.agent).first() == Some(&Some(key));
+    let fresh = own || users(state, key).iter().any(|ix| lively(*ix));
     let state = if fresh { EdgeState::Up } else { EdgeState::Unknown };
     Facts { state, relation: Relation::Delivery, seen: [true, false] }
 }

@@ -165,7 +165,8 @@ fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
     // One member's word is enough; the others' are at their own edges.
     let members = state.index.mac_seekers(gateway).iter().filter_map(|ix| state.agent(*ix));
     let words = members.filter_map(|other| {
-        let lan = physical::lans(other).into_iter().find(|lan| lan.1 == gateway)?;
+        let lans = physical::lans(other).into_iter().filter(|lan| lan.1 == gateway);
+        let lan = lans.min_by_key(|lan| other.name(lan.0))?;
         Some((other, lan))
     });
     let first = words.min_by_key(|(other, _)| (other.silent, other.id));

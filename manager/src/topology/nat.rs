@@ -107,9 +107,9 @@ fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
             }
         }
     }
-    found.sort_by_key(|sighting| {
-        (sighting.slot, state.agent(sighting.by.agent).map(|agent| agent.id), sighting.by.slot)
-    });
+    // Slots are numbered as names came, so they are no order.
+    let name = |near: &Near| state.agent(near.agent).map(|agent| (agent.id, agent.name(near.slot)));
+    found.sort_by_cached_key(|sighting| (agent.name(sighting.slot), name(&sighting.by)));
     found
 }
 

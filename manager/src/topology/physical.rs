@@ -110,7 +110,13 @@ pub(super) fn owner_where(
     // has the address asked for, or else one that is no port.
     let best = fitting.iter().min_by_key(|(agent, _, interface)| {
         let port = agent.interface(interface.master).is_some();
-        (!interface.holds(ip), port, interface.addresses.is_empty(), interface.index)
+        (
+            !interface.holds(ip),
+            port,
+            interface.addresses.is_empty(),
+            interface.index,
+            agent.name(interface.slot),
+        )
     });
     best.map(|(_, ix, interface)| Near { agent: *ix, slot: interface.slot })
 }

@@ -51,7 +51,7 @@ fn interface_shape(agent: &Agent, interface: &Iface, keys: &Keys) -> InterfaceSh
 /// The node of an id that is no agent's.
 pub(super) fn far_shape(id: &str) -> NodeShape {
     let (kind, name) = match id.split_once(':') {
-        Some(("lan", name)) => (NodeKind::Lan, format!("LAN of {name}")),
+        Some(("lan", name)) => (NodeKind::Lan, format!("LAN of {}", name.split('@').next().unwrap_or(name))),
         Some(("far", name)) => {
             (NodeKind::External, format!("behind {}", name.rsplit('/').next().unwrap_or(name)))
         }
@@ -111,15 +111,14 @@ pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
         }
     };
     let first = near(key.near);
+    let place = format!("{}/{}", first.node, first.interface.as_deref().unwrap_or_default());
     let other = |node: String| End { node, interface: None };
     let second = match key.far {
         Far::Agent(far) => near(far),
         Far::Key(number) => other(format!("ext:{}", state.index.keys.key(number))),
         Far::Lan(mac) => other(format!("lan:{}", mac_text(mac))),
-        Far::OwnLan(mac) => other(format!("lan:{}@{}", mac_text(mac), first.node)),
-        Far::Behind => {
-            other(format!("far:{}/{}", first.node, first.interface.as_deref().unwrap_or_default()))
-        }
+        Far::OwnLan(mac) => other(format!("lan:{}@{}", mac_text(mac), place)),
+        Far::Behind => other(format!("far:{place}")),
         Far::Manager => other(MANAGER.to_owned()),
     };
     [first, second]

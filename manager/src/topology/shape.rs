@@ -88,7 +88,7 @@ pub enum NodeKind {
 /// A node without its figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeShape {
-    /// The agent's id, `ext:KEY`, `far:AGENT/INTERFACE`, `lan:MAC`, `lan:MAC@AGENT` or `manager`.
+    /// The agent's id, `ext:KEY`, `far:AGENT/INTERFACE`, `lan:MAC`, `lan:MAC@AGENT/INTERFACE` or `manager`.
     pub id: String,
     /// What it stands for.
     pub kind: NodeKind,

@@ -213,7 +213,7 @@ fn of_behind(state: &State, near: Near) -> Vec<Evidence> {
     let Some(interface) = agent.interface(near.slot) else { return Vec::new() };
     let (label, slot) = (agent.label(), agent.name(near.slot));
     let updown = if interface.up { "up" } else { "down" };
-    let (field, text) = match (overlay::addresses(interface), foreign_vpn(slot, interface.kind)) {
+    let (field, text) = match (overlay::addresses(interface), foreign_vpn(agent, interface)) {
         (Some((local, remote)), _) => (
             format!("interfaces[{slot}].tunnel"),
             format!(

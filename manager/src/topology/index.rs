@@ -179,6 +179,7 @@ impl Index {
 fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface, lans: &[(Slot, Mac, IpAddr)]) {
     hash.write_u8(interface.kind as u8);
     hash.write_u16(interface.master);
+    hash.write_u8(u8::from(agent.device(interface.slot).is_some()));
     hash.text(agent.name(interface.slot));
     for port in interface.lower.iter().filter_map(|slot| agent.interface(*slot)) {
         hash.write_u16(port.slot);

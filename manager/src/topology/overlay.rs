@@ -31,7 +31,7 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
             } else if found.len() == before {
                 found.push(EdgeKey::to(Layer::Overlay, near, Far::Behind));
             }
-        } else if found.len() == before && foreign_vpn(agent.name(interface.slot), interface.kind).is_some() {
+        } else if found.len() == before && foreign_vpn(agent, interface).is_some() {
             found.push(EdgeKey::to(Layer::Overlay, near, Far::Behind));
         }
     }
@@ -102,19 +102,19 @@ fn sole_owner(state: &State, seeker: AgentIx, ip: IpAddr) -> Option<AgentIx> {
 pub(super) fn carries_overlay(agent: &Agent, interface: &Iface) -> bool {
     interface.kind == InterfaceKind::Vxlan
         || interface.kind == InterfaceKind::Tap
-        || foreign_vpn(agent.name(interface.slot), interface.kind).is_some()
+        || foreign_vpn(agent, interface).is_some()
 }
 
 /// The overlay interface of another agent that a neighbour entry means: the same kind of overlay,
 /// and for VXLAN the same network.
 fn overlay_owner(state: &State, ix: AgentIx, agent: &Agent, interface: &Iface, seen: Seen) -> Option<Near> {
-    let vpn = foreign_vpn(agent.name(interface.slot), interface.kind);
+    let vpn = foreign_vpn(agent, interface);
     let number = |interface: &Iface| interface.tunnel.as_deref().and_then(|tunnel| tunnel.id);
     owner_where(state, ix, seen.mac, seen.ip, |other, candidate| {
         carries_overlay(other, candidate)
             && candidate.kind == interface.kind
             && number(candidate) == number(interface)
-            && foreign_vpn(other.name(candidate.slot), candidate.kind) == vpn
+            && foreign_vpn(other, candidate) == vpn
             && candidate.holds(seen.ip)
     })
 }
@@ -172,9 +172,7 @@ fn evaluate_behind(state: &State, near: Near) -> Facts {
         None => EdgeState::Unknown,
         Some((_, interface)) if !interface.up => EdgeState::Down,
         // A VPN's process holds its interface up; GRE and its like are up whatever is behind.
-        Some((agent, interface)) if foreign_vpn(agent.name(near.slot), interface.kind).is_some() => {
-            EdgeState::Up
-        }
+        Some((agent, interface)) if foreign_vpn(agent, interface).is_some() => EdgeState::Up,
         Some(_) => EdgeState::Unknown,
     };
     Facts { state, relation: Relation::External, seen: [true, false] }

@@ -143,7 +143,7 @@ pub(super) fn carries_lan(agent: &Agent, interface: &Iface) -> bool {
     matches!(interface.kind, Bond | Bridge | BridgePort | Macvlan | Physical | Veth | Vlan | Wireless)
         && !interface.lower.iter().filter_map(|slot| agent.interface(*slot)).any(|port| {
             matches!(port.kind, InterfaceKind::Vxlan | InterfaceKind::Gre)
-                || stacking::foreign_vpn(agent.name(port.slot), port.kind).is_some()
+                || stacking::foreign_vpn(agent, port).is_some()
         })
 }
 

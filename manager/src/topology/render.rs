@@ -38,7 +38,7 @@ fn interface_shape(agent: &Agent, interface: &Iface, keys: &Keys) -> InterfaceSh
         on: stacking::below(agent, interface).into_iter().filter_map(name).collect(),
         master: name(interface.master),
         pair: stacking::pair(agent, interface).and_then(name),
-        vpn: stacking::foreign_vpn(agent.name(interface.slot), interface.kind).map(str::to_owned),
+        vpn: stacking::foreign_vpn(agent, interface).map(str::to_owned),
         tunnel: interface.tunnel.as_deref().cloned(),
         wireguard: agent.device(interface.slot).map(|device| DeviceShape {
             public_key: key_of(device, keys),

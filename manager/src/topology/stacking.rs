@@ -30,8 +30,16 @@ pub(super) fn pair(agent: &Agent, interface: &Iface) -> Option<Slot> {
     (interface.kind == InterfaceKind::Veth && other.link == Some(interface.index)).then_some(other.slot)
 }
 
-/// Which other VPN an interface is of, by its name and kind.
-pub(super) fn foreign_vpn(name: &str, kind: InterfaceKind) -> Option<&'static str> {
+/// Which other VPN an interface is of, by its name and kind. A userspace WireGuard device is a tun
+/// device too, and is none.
+pub(super) fn foreign_vpn(agent: &Agent, interface: &Iface) -> Option<&'static str> {
+    if agent.device(interface.slot).is_some() {
+        return None;
+    }
+    vpn_of_name(agent.name(interface.slot), interface.kind)
+}
+
+fn vpn_of_name(name: &str, kind: InterfaceKind) -> Option<&'static str> {
     let numbered = |prefix: &str| {
         name.strip_prefix(prefix)
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
@@ -69,7 +77,7 @@ mod tests {
             ("edgevpn0", Tun, Some("tun")),
         ];
         for (name, kind, vpn) in cases {
-            assert_eq!(foreign_vpn(name, kind), vpn, "{name}");
+            assert_eq!(vpn_of_name(name, kind), vpn, "{name}");
         }
     }
 }

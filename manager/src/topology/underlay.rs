@@ -65,8 +65,7 @@ pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -
     };
     let inside = inner_edge(state, near, route.slot, endpoint.ip);
     let tunnel = agent.interface(route.slot).is_some_and(|interface| {
-        overlay::addresses(interface).is_some()
-            || foreign_vpn(agent.name(route.slot), interface.kind).is_some()
+        overlay::addresses(interface).is_some() || foreign_vpn(agent, interface).is_some()
     });
     let kind = if route.slot == device.slot {
         UnderlayKind::Loop

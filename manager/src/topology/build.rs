@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::edge::{EdgeKey, Far, Kept};
-use super::record::{self, Agent, AgentIx, mac_text};
+use super::record::{self, Agent, AgentIx, Endpoint, NO_SLOT, mac_text};
 use super::render::{self, MANAGER};
-use super::shape::{HalfShape, Map, MapEdge, NodeShape};
-use super::view::{Edge, Half, Node, Topology};
-use super::{State, evidence, mesh, nat, traffic, underlay};
+use super::shape::{HalfShape, Layer, Map, MapEdge, NodeShape};
+use super::view::{Edge, Half, Node, Topology, Underlay};
+use super::{State, evidence, mesh, nat, overlay, traffic, underlay};
 
 impl State {
     /// The whole map with figures and, where asked for, evidence, as of the last settling.
     #[must_use]
     pub fn view(&self, with_evidence: bool) -> Topology {
         let in_order = self.in_order();
+        let mut seen: BTreeMap<AgentIx, nat::Seen> =
+            in_order.iter().filter_map(|(ix, _)| Some((*ix, nat::of(self, *ix, with_evidence)?))).collect();
         let outside: BTreeMap<AgentIx, IpAddr> =
-            in_order.iter().filter_map(|(ix, _)| Some((*ix, nat::outside(self, *ix)?))).collect();
+            seen.iter().filter_map(|(ix, seen)| Some((*ix, seen.outside?))).collect();
         let sites = nat::sites(self, &outside);
         let (components, lans) = mesh::components(self);
         let lans: BTreeMap<String, usize> =
@@ -33,7 +35,7 @@ impl State {
                 received_at: Some(agent.received_at),
                 component: components.get(ix).copied(),
                 site: outside.get(ix).copied().or(holds),
-                nat: nat::of(self, *ix),
+                nat: seen.remove(ix).map(|seen| seen.nat),
             });
         }
         let mut others: Vec<_> = self.others().into_values().collect();
@@ -101,9 +103,22 @@ impl State {
         ];
         Edge {
             shape,
+            underlay: self.overlay_underlay(key),
             halves: (views != [None, None]).then_some(views),
             evidence: if with_evidence { evidence::of(self, key) } else { Vec::new() },
         }
+    }
+
+    fn overlay_underlay(&self, key: EdgeKey) -> Option<[Option<Underlay>; 2]> {
+        if key.layer != Layer::Overlay {
+            return None;
+        }
+        let carried = key.agents().map(|near| {
+            let near = near?;
+            let (_, remote) = overlay::addresses(self.agent(near.agent)?.interface(near.slot)?)?;
+            underlay::of_endpoint(self, near, Endpoint { ip: remote, port: 0, zone: NO_SLOT }, 0)
+        });
+        (carried != [None, None]).then_some(carried)
     }
 
     fn half_view(

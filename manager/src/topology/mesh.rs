@@ -113,7 +113,11 @@ pub(super) fn meshes(state: &State) -> Vec<Mesh> {
             .collect();
         missing.sort_unstable();
         let count = degrees.values().sum::<usize>() / 2;
-        let (kind, hubs) = shape(&degrees, count, |a, b| pairs.contains(&(a.min(b), a.max(b))));
+        let (mut kind, mut hubs) = shape(&degrees, count, |a, b| pairs.contains(&(a.min(b), a.max(b))));
+        if kind == MeshKind::HubAndSpoke && !missing.is_empty() {
+            // Somebody means to have more than hubs and spokes.
+            (kind, hubs) = (MeshKind::Partial, Vec::new());
+        }
         let mut hubs: Vec<String> = hubs.into_iter().map(id).collect();
         hubs.sort_unstable();
         let full = degrees.len() * (degrees.len() - 1) / 2;
@@ -147,7 +151,8 @@ fn shape(
     }
     let spokes = spokes_of(&hubs);
     let all_reach = spokes.iter().all(|spoke| hubs.iter().all(|hub| joined(*spoke, *hub)));
-    let only = spokes.iter().all(|spoke| degrees.get(spoke) == Some(&hubs.len()));
+    let only =
+        spokes.len() > hubs.len() && spokes.iter().all(|spoke| degrees.get(spoke) == Some(&hubs.len()));
     if !hubs.is_empty() && all_reach && only {
         (MeshKind::HubAndSpoke, hubs)
     } else {

@@ -21,8 +21,16 @@ struct Sighting {
     by: Near,
 }
 
+/// How an agent's peers see it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) nat: Nat,
+    /// The public address at which the internet sees it, where that is not its own.
+    pub(super) outside: Option<IpAddr>,
+}
+
 /// How an agent's peers see it; `None` where none of them can tell.
-pub(super) fn of(state: &State, ix: AgentIx) -> Option<Nat> {
+pub(super) fn of(state: &State, ix: AgentIx, with_evidence: bool) -> Option<Seen> {
     let agent = state.agent(ix)?;
     let sightings = sightings(state, ix);
     let (own, others): (Vec<_>, Vec<_>) = sightings.iter().partition(|s| agent.owner_of(s.ip).is_some());
@@ -30,8 +38,10 @@ pub(super) fn of(state: &State, ix: AgentIx) -> Option<Nat> {
         return None; // a private address of its own, seen from next door, says nothing of NAT
     }
     let mut ports: BTreeMap<(Slot, IpAddr), BTreeSet<u16>> = BTreeMap::new();
+    let mut seen: BTreeMap<IpAddr, usize> = BTreeMap::new();
     for sighting in &others {
         ports.entry((sighting.slot, sighting.ip)).or_default().insert(sighting.port);
+        *seen.entry(sighting.ip).or_default() += usize::from(is_public(sighting.ip));
     }
     let kind = match () {
         () if others.is_empty() => NatKind::None,
@@ -40,25 +50,17 @@ pub(super) fn of(state: &State, ix: AgentIx) -> Option<Nat> {
     };
     let kept = !others.is_empty() && others.iter().all(|sighting| sighting.port == sighting.listen_port);
     let telling = if others.is_empty() { &own } else { &others };
-    Some(Nat {
+    let words = telling.iter().filter(|_| with_evidence).filter_map(|sighting| words(state, agent, sighting));
+    let nat = Nat {
         kind,
         carrier: !others.is_empty() && way_out(agent).iter().any(|ip| is_shared(*ip)),
         port_kept: (!others.is_empty()).then_some(kept),
-        evidence: telling.iter().filter_map(|sighting| words(state, agent, sighting)).collect(),
-    })
-}
-
-/// The public address at which the internet sees an agent that does not hold it itself.
-pub(super) fn outside(state: &State, ix: AgentIx) -> Option<IpAddr> {
-    let agent = state.agent(ix)?;
-    let mut seen: BTreeMap<IpAddr, usize> = BTreeMap::new();
-    for sighting in sightings(state, ix) {
-        if is_public(sighting.ip) && agent.owner_of(sighting.ip).is_none() {
-            *seen.entry(sighting.ip).or_default() += 1;
-        }
-    }
+        evidence: words.collect(),
+    };
     // With several ways out, the one that most peers see; of equals the lowest.
-    seen.into_iter().max_by_key(|(ip, count)| (*count, std::cmp::Reverse(*ip))).map(|(ip, _)| ip)
+    let most = seen.into_iter().filter(|(_, count)| *count > 0);
+    let outside = most.max_by_key(|(ip, count)| (*count, std::cmp::Reverse(*ip))).map(|(ip, _)| ip);
+    Some(Seen { nat, outside })
 }
 
 /// Agents grouped by the address at which the internet sees them, with the one that holds it.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, Cidr};
-use proto::report::RouteKind;
+use proto::report::{InterfaceKind, RouteKind};
 
 use super::State;
 use super::edge::{EdgeKey, Far, Near, is_global};
 use super::evidence;
 use super::hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
-use super::record::{Agent, AgentIx, Device, Half, NO_SLOT, Route, Slot};
+use super::record::{Agent, AgentIx, Device, Half, Iface, NO_SLOT, Route, Slot};
 use super::route_table::{Packet, lookup};
 use super::shape::{EdgeState, Layer, Relation};
 use super::underlay::{self, chosen_peer};
@@ -92,7 +92,8 @@ struct Walk<'a> {
     source: Option<IpAddr>,
     at: AgentIx,
     came_by: Option<Slot>,
-    passed: Vec<(AgentIx, Option<Slot>)>,
+    /// Which host handed it to which interface.
+    passed: Vec<(AgentIx, Near)>,
     hops: Vec<Hop>,
     mtus: Vec<u32>,
 }
@@ -127,7 +128,14 @@ impl<'a> Walk<'a> {
             self.mtus.extend(hop.mtu);
             self.hops.push(hop);
             match step {
+                Ok(next) if self.passed.contains(&(self.at, next)) => {
+                    let label = |ix| self.state.agent(ix).map(Agent::label).unwrap_or_default();
+                    let text =
+                        format!("back at {}, which sends it to {} again", label(self.at), label(next.agent));
+                    break (Outcome::Loop, text);
+                }
                 Ok(next) => {
+                    self.passed.push((self.at, next));
                     self.at = next.agent;
                     self.came_by = Some(next.slot);
                 }
@@ -178,10 +186,6 @@ impl<'a> Walk<'a> {
             hop.evidence.push(evidence::from(agent, format!("interfaces[{name}].addresses"), text.clone()));
             return Err((Outcome::Delivered, text));
         }
-        if self.passed.contains(&(self.at, self.came_by)) {
-            return Err((Outcome::Loop, format!("back at {label}, which sent it on before")));
-        }
-        self.passed.push((self.at, self.came_by));
         if self.came_by.is_some() {
             self.check_forwarding(agent, hop)?;
         }
@@ -200,6 +204,7 @@ impl<'a> Walk<'a> {
         if let Some(device) = agent.device(route.slot) {
             return self.through_wireguard(agent, near, device, hop);
         }
+        self.check_overlay(agent, interface, hop)?;
         let next_hop = route.gateway.unwrap_or(self.to);
         let far = self.over_link(near, next_hop, hop).ok_or_else(|| {
             let text = if interface.is_some_and(|i| underlay_like(agent, i)) {
@@ -213,6 +218,32 @@ impl<'a> Walk<'a> {
             return Ok(far);
         };
         Err((Outcome::InterfaceDown, format!("{}'s {} is down", other.label(), other.name(far.slot))))
+    }
+
+    /// Whether another tunnel's own packets get out, and what fits into them.
+    fn check_overlay(
+        &self,
+        agent: &Agent,
+        interface: Option<&Iface>,
+        hop: &mut Hop,
+    ) -> Result<(), (Outcome, String)> {
+        let Some(interface) = interface else { return Ok(()) };
+        let Some((_, remote)) = overlay::addresses(interface) else { return Ok(()) };
+        let name = agent.name(interface.slot);
+        let carriers = underlay::carriers(agent, interface);
+        let Some(carrier) = carriers.first().and_then(|slot| agent.interface(*slot)) else {
+            let text = format!("{} has no route to {remote}, where {name} goes", agent.label());
+            return Err((Outcome::NoRoute, text));
+        };
+        let overhead = match (interface.kind, remote.is_ipv6()) {
+            (InterfaceKind::Vxlan, false) => 50,
+            (InterfaceKind::Vxlan, true) => 70,
+            (InterfaceKind::Gre, false) => 24,
+            (InterfaceKind::Gre, true) => 44,
+            (_, false) => 20,
+            (_, true) => 40,
+        };
+        fit(agent, name, carrier, overhead, hop)
     }
 
     fn check_forwarding(&self, agent: &Agent, hop: &mut Hop) -> Result<(), (Outcome, String)> {
@@ -331,22 +362,8 @@ impl<'a> Walk<'a> {
         let carrier = underlay.interface.as_deref();
         let carrier = agent.interfaces.iter().find(|interface| Some(agent.name(interface.slot)) == carrier);
         let Some(carrier) = carrier else { return Ok(()) };
-        let carrier_name = agent.name(carrier.slot);
-        if !carrier.up {
-            return Err((
-                Outcome::InterfaceDown,
-                format!("{label}'s {carrier_name}, which carries {name}, is down"),
-            ));
-        }
         let ipv6 = half.endpoint.is_some_and(|endpoint| endpoint.ip.is_ipv6());
-        let fits = carrier.mtu.saturating_sub(WIREGUARD_OVERHEAD[usize::from(ipv6)]);
-        if carrier.mtu > 0 && hop.mtu.is_some_and(|mtu| mtu > fits) {
-            hop.caveats.push(format!(
-                "{name} takes larger packets than {carrier_name} below it can carry: {fits} bytes fit"
-            ));
-            hop.mtu = Some(fits);
-        }
-        Ok(())
+        fit(agent, name, carrier, WIREGUARD_OVERHEAD[usize::from(ipv6)], hop)
     }
 
     fn check_tunnel(
@@ -450,6 +467,20 @@ impl<'a> Walk<'a> {
             hop.edge = self.lan_edge(near);
             return Some(far);
         }
+        // Not resolved here, but the other end sees us.
+        let owners =
+            || state.index.address_owners(next_hop).iter().map(|&(agent, slot)| Near { agent, slot });
+        let joined = owners().find_map(|far| {
+            let mut edges =
+                [Layer::Physical, Layer::Overlay].map(|layer| EdgeKey::between(state, layer, near, far));
+            edges.sort_unstable();
+            edges.into_iter().find(|edge| state.edges.contains_key(edge)).map(|edge| (edge, far))
+        });
+        if let Some((edge, far)) = joined {
+            hop.caveats.push(format!("{} has not resolved {next_hop}; the other end sees it", agent.label()));
+            hop.edge = Some(render::id_of(state, edge));
+            return Some(far);
+        }
         // Not resolved yet, but on the same LAN: who shares a gateway with us there holds it.
         let lans = physical::lans(agent);
         let mine = |other: &Agent, slot: Slot| {
@@ -460,9 +491,8 @@ impl<'a> Walk<'a> {
             };
             theirs.any(ours) || mac.is_some_and(ours)
         };
-        let owners = state.index.address_owners(next_hop).iter().map(|&(agent, slot)| Near { agent, slot });
         let mut owners =
-            owners.filter(|far| state.agent(far.agent).is_some_and(|other| mine(other, far.slot)));
+            owners().filter(|far| state.agent(far.agent).is_some_and(|other| mine(other, far.slot)));
         let far = owners.next().filter(|far| far.agent != near.agent)?;
         hop.edge = self.lan_edge(near);
         Some(far)
@@ -476,7 +506,31 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn underlay_like(agent: &Agent, interface: &super::record::Iface) -> bool {
+/// Whether the interface below a tunnel is up, and how much of a packet fits through it.
+fn fit(
+    agent: &Agent,
+    name: &str,
+    carrier: &Iface,
+    overhead: u32,
+    hop: &mut Hop,
+) -> Result<(), (Outcome, String)> {
+    let below = agent.name(carrier.slot);
+    if !carrier.up {
+        return Err((
+            Outcome::InterfaceDown,
+            format!("{}'s {below}, which carries {name}, is down", agent.label()),
+        ));
+    }
+    let fits = carrier.mtu.saturating_sub(overhead);
+    if carrier.mtu > 0 && hop.mtu.is_some_and(|mtu| mtu > fits) {
+        hop.caveats
+            .push(format!("{name} takes larger packets than {below} below it can carry: {fits} bytes fit"));
+        hop.mtu = Some(fits);
+    }
+    Ok(())
+}
+
+fn underlay_like(agent: &Agent, interface: &Iface) -> bool {
     overlay::addresses(interface).is_some() || overlay::carries_overlay(agent, interface)
 }
 

@@ -11,7 +11,7 @@ use super::keys::KeyIx;
 use super::mesh::Groups;
 use super::record::AgentIx;
 use super::shape::{EdgeState, Layer, Relation};
-use super::wireguard::{Side, side_of, verdict};
+use super::wireguard::{Shared, Side, side_of, verdict};
 use super::{overlay, physical, relay};
 
 /// What a recomputation found, in numbers.
@@ -76,13 +76,13 @@ impl State {
         let mut rows: Vec<Row> = Vec::new();
         let ids: Vec<Option<AgentId>> =
             self.agents.iter().map(|agent| agent.as_ref().map(|agent| agent.id)).collect();
-        let shared: Vec<bool> =
-            (0..).take(self.index.keys.len()).map(|key| self.index.keys.owners(key).len() > 1).collect();
+        let shared: Vec<Shared> =
+            (0..).take(self.index.keys.len()).map(|key| Shared::of(self, key)).collect();
         for (agent, ix) in self.agents.iter().zip(0..).filter_map(|(agent, ix)| Some((agent.as_ref()?, ix))) {
             for device in &agent.devices {
                 let near = Near { agent: ix, slot: device.slot };
                 let own = device.key.unwrap_or(NONE);
-                let side = side_of(agent, Some(device), None, false);
+                let side = side_of(agent, Some(device), None, Shared::No);
                 rows.extend(device.halves.iter().map(|half| {
                     let known = Some((half.handshake(agent), half.samples.unanswered()));
                     let shared = shared[half.key as usize];
@@ -143,8 +143,9 @@ impl State {
             self.index.keys.owners(row.peer).iter().map(|&(agent, slot): &(AgentIx, _)| Near { agent, slot });
         let before = edges.len();
         for owner in owners.filter(|owner| *owner != row.near) {
-            let there =
-                self.agent(owner.agent).map(|agent| side_of(agent, agent.device(owner.slot), None, false));
+            let there = self
+                .agent(owner.agent)
+                .map(|agent| side_of(agent, agent.device(owner.slot), None, Shared::No));
             let (mut sides, mut ends) = ([row.side, there.unwrap_or_default()], [row.near, owner]);
             if !self.in_order_of_id(ids, row.near, owner) {
                 sides.reverse();

@@ -47,8 +47,13 @@ fn decide(agent: &Agent, to: IpAddr, mark: u32) -> Decision<'_> {
 
 /// What carries one half's packets, where its endpoint is known.
 pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -> Option<Underlay> {
-    let agent = state.agent(near.agent)?;
     let endpoint = half.endpoint?;
+    of_endpoint(state, near, endpoint, device.fwmark.unwrap_or(0))
+}
+
+/// What carries the packets of a tunnel interface to an outer address.
+pub(super) fn of_endpoint(state: &State, near: Near, endpoint: Endpoint, mark: u32) -> Option<Underlay> {
+    let agent = state.agent(near.agent)?;
     let named = |slot: Slot| Some(agent.name(slot).to_owned());
     let underlay = |kind, interface| Underlay { kind, interface, via: None, inside: None, route: None };
     if endpoint.ip.is_loopback() {
@@ -57,7 +62,7 @@ pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -
     if endpoint.zone != NO_SLOT {
         return Some(underlay(UnderlayKind::Lan, named(endpoint.zone)));
     }
-    let decision = decide(agent, endpoint.ip, device.fwmark.unwrap_or(0));
+    let decision = decide(agent, endpoint.ip, mark);
     let Some(route) =
         decision.route.filter(|route| route.kind == RouteKind::Unicast && route.slot != NO_SLOT)
     else {
@@ -67,7 +72,7 @@ pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -
     let tunnel = agent.interface(route.slot).is_some_and(|interface| {
         overlay::addresses(interface).is_some() || foreign_vpn(agent, interface).is_some()
     });
-    let kind = if route.slot == device.slot {
+    let kind = if route.slot == near.slot {
         UnderlayKind::Loop
     } else if agent.device(route.slot).is_some() || tunnel {
         UnderlayKind::Nested

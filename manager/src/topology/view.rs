@@ -63,7 +63,8 @@ pub struct Nat {
     /// Whether its peers see the port that it listens on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_kept: Option<bool>,
-    /// The peers' words.
+    /// The peers' words; left out where not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
 }
 
@@ -133,7 +134,11 @@ pub struct Edge {
     /// Both ends' views of a WireGuard edge, in the order of its ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halves: Option<[Option<Half>; 2]>,
-    /// Which report of which agent says so.
+    /// What carries the packets of an overlay edge from each of its ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub underlay: Option<[Option<Underlay>; 2]>,
+    /// Which report of which agent says so; left out where not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
 }
 

@@ -60,6 +60,28 @@ impl Half {
     }
 }
 
+/// Who has a peer's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// One device, or none that we know.
+    #[default]
+    No,
+    /// Several devices of one host: two ways out with one identity, one of them in use.
+    OneHost,
+    /// Devices of several hosts: a copied key.
+    Hosts,
+}
+
+impl Shared {
+    pub(super) fn of(state: &State, key: KeyIx) -> Self {
+        match state.index.keys.owners(key) {
+            [] | [_] => Self::No,
+            [first, rest @ ..] if rest.iter().all(|owner| owner.0 == first.0) => Self::OneHost,
+            _ => Self::Hosts,
+        }
+    }
+}
+
 /// What one end knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Side {
@@ -72,7 +94,7 @@ pub(super) struct Side {
     /// Whether its interface is up.
     pub(super) up: bool,
     /// Whether its half may as well be with another device that has the same key.
-    pub(super) shared: bool,
+    pub(super) shared: Shared,
 }
 
 /// What an edge is, from both devices' latest reports.
@@ -96,7 +118,7 @@ fn sides(state: &State, key: EdgeKey) -> ([Side; 2], bool) {
     let side = |end: Option<(&Agent, Option<&Device>)>, peer: Option<KeyIx>| {
         let Some((agent, device)) = end else { return Side::default() };
         let half = device.zip(peer).and_then(|(device, peer)| device.half(peer));
-        side_of(agent, device, half, peer.is_some_and(|peer| state.index.keys.owners(peer).len() > 1))
+        side_of(agent, device, half, peer.map_or(Shared::No, |peer| Shared::of(state, peer)))
     };
     match key.far {
         Far::Key(peer) => ([side(near, Some(peer)), Side::default()], true),
@@ -104,7 +126,7 @@ fn sides(state: &State, key: EdgeKey) -> ([Side; 2], bool) {
     }
 }
 
-pub(super) fn side_of(agent: &Agent, device: Option<&Device>, half: Option<&Half>, shared: bool) -> Side {
+pub(super) fn side_of(agent: &Agent, device: Option<&Device>, half: Option<&Half>, shared: Shared) -> Side {
     Side {
         half: half.map(|half| (half.handshake(agent), half.samples.unanswered())),
         keepalive: half.is_some_and(|half| half.keepalive_s > 0),
@@ -129,12 +151,19 @@ pub(super) fn verdict(sides: [Side; 2], relation: Relation) -> EdgeState {
     if telling.clone().any(|side| !side.up) {
         return EdgeState::Down;
     }
-    let all_shared = telling.clone().all(|side| side.shared);
-    let halves = telling.filter(|side| all_shared || !side.shared).filter_map(|side| side.half);
+    let all_shared = telling.clone().all(|side| side.shared != Shared::No);
+    // The other device of the same host has the session: this one stands by.
+    let standby = telling.clone().any(|side| {
+        !all_shared
+            && side.shared == Shared::OneHost
+            && side.half.is_some_and(|half| half.0 == Handshake::Live)
+    });
+    let halves = telling.filter(|side| all_shared || side.shared == Shared::No).filter_map(|side| side.half);
     let best = halves.clone().map(|(handshake, _)| handshake).min().unwrap_or(Handshake::Never);
     let wanted = sides.iter().any(|side| side.keepalive) || halves.clone().any(|(_, trying)| trying);
     match best {
         Handshake::Live => EdgeState::Up,
+        _ if standby => EdgeState::Idle,
         Handshake::Never => EdgeState::Never,
         Handshake::Stale if wanted => EdgeState::Stale,
         Handshake::Dead if wanted => EdgeState::Down,
@@ -147,7 +176,7 @@ mod tests {
     use super::*;
 
     fn side(handshake: Handshake) -> Side {
-        Side { half: Some((handshake, false)), keepalive: false, fresh: true, up: true, shared: false }
+        Side { half: Some((handshake, false)), keepalive: false, fresh: true, up: true, shared: Shared::No }
     }
 
     fn confirmed(a: Side, b: Side) -> EdgeState {
@@ -170,7 +199,9 @@ mod tests {
         let trying = Side { half: Some((Dead, true)), ..side(Dead) };
         assert_eq!(confirmed(trying, side(Dead)), EdgeState::Down);
         assert_eq!(confirmed(Side { up: false, ..side(Live) }, side(Live)), EdgeState::Down);
-        let shared = Side { shared: true, ..kept(Live) };
+        let standby = Side { shared: Shared::OneHost, ..kept(Live) };
+        assert_eq!(confirmed(standby, kept(Dead)), EdgeState::Idle, "the host's other device is in use");
+        let shared = Side { shared: Shared::Hosts, ..kept(Live) };
         assert_eq!(confirmed(shared, kept(Dead)), EdgeState::Down, "the live half is with the other device");
     }
 

@@ -97,8 +97,8 @@ pub struct SystemData {
     pub routes_total: u32,
     /// Where `routes` came from.
     pub routes_source: Source,
-    /// Policy-routing rules, by priority, those that every kernel starts with (0, 32766, 32767)
-    /// among them: nothing is to be added in thought.
+    /// Policy-routing rules, IPv4 then IPv6, each in the order in which the kernel asks them; those
+    /// that every kernel starts with (0, 32766, 32767) among them: nothing is to be added in thought.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
     /// Policy-routing rules that the host has.
@@ -459,7 +459,7 @@ pub enum RuleAction {
     /// Looks into a table.
     #[default]
     Table,
-    /// Goes on with a later rule.
+    /// Goes on with a later rule, or with the next one while there is none of that priority.
     Goto,
     /// Nothing: a mark to go to.
     Nop,

@@ -33,15 +33,18 @@ impl<T> Keep<T> {
     /// The items kept, in the order in which they came, and how many there were.
     pub(super) fn finish(mut self) -> (Vec<T>, u32) {
         self.cut();
-        self.items.sort_unstable_by_key(|(_, order, _)| *order);
         let total = u32::try_from(self.total).unwrap_or(u32::MAX);
         (self.items.into_iter().map(|(_, _, item)| item).collect(), total)
     }
 
     fn cut(&mut self) {
         if self.items.len() > self.max {
-            self.items.sort_unstable_by_key(|(rank, order, _)| (*rank, *order));
-            self.items.truncate(self.max);
+            // The items stay in their order; sorting their keys alone is one function for all lists.
+            let mut keys: Vec<(u8, usize)> =
+                self.items.iter().map(|(rank, order, _)| (*rank, *order)).collect();
+            keys.sort_unstable();
+            let first_out = keys[self.max];
+            self.items.retain(|(rank, order, _)| (*rank, *order) < first_out);
         }
     }
 }

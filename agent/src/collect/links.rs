@@ -1,7 +1,5 @@
 //! Interfaces as netlink tells them, and their names by index.
 
-use std::collections::BTreeMap;
-
 use proto::report::{Interface, SystemData};
 
 use super::Sources;
@@ -9,17 +7,21 @@ use super::netlink::{NetlinkError, Question};
 use super::problems::Problems;
 use crate::parse::netlink::link::{self, Link};
 
+/// Interfaces that are remembered: sixteen times those that a report holds. Routes by others have
+/// their numbers for names.
+const LINKS_MAX: usize = 4096;
+
 /// The interfaces that netlink told of; none where it was not read.
 #[derive(Debug, Default)]
-pub(super) struct Links(BTreeMap<String, Link>);
+pub(super) struct Links(Vec<Link>);
 
 impl Links {
     /// Asks the kernel. Without an answer, /sys has to do: that is no problem worth a word beyond
     /// those of the routes and neighbours.
     pub(super) fn read(sources: &Sources, problems: &mut Problems) -> Self {
-        let list = sources.netlink.list(Question::Links, problems, BTreeMap::new, |list, body| {
+        let list = sources.netlink.list(Question::Links, problems, Vec::new, |list, body| {
             let link = link::row(body)?;
-            list.insert(link.name.clone(), link);
+            list.extend(Some(link).filter(|_| list.len() < LINKS_MAX));
             Ok(())
         });
         match list {
@@ -34,23 +36,23 @@ impl Links {
 
     /// What was told of the interface `name`.
     pub(super) fn get(&self, name: &str) -> Option<&Link> {
-        self.0.get(name)
+        self.0.iter().find(|link| link.name == name)
     }
 
     /// The name of the interface with an index.
     pub(super) fn name(&self, index: u32) -> Option<&str> {
-        self.0.values().find(|link| link.index == index).map(|link| link.name.as_str())
+        self.0.iter().find(|link| link.index == index).map(|link| link.name.as_str())
     }
 }
 
 /// Names of interfaces by index.
 #[derive(Debug)]
-pub(super) struct Names(BTreeMap<u32, String>);
+pub(super) struct Names(Vec<(u32, String)>);
 
 impl Names {
     /// Those that netlink told of, and those that were read from /sys.
     pub(super) fn new(links: &Links, system: &SystemData) -> Self {
-        let told = links.0.values().map(|link| (link.index, link.name.clone()));
+        let told = links.0.iter().map(|link| (link.index, link.name.clone()));
         let named = |interface: &Interface| (interface.index, interface.name.clone());
         // An interface whose index could not be read has 0.
         let read = system.interfaces.iter().map(named).filter(|(index, _)| *index != 0);
@@ -60,6 +62,7 @@ impl Names {
     /// The name of the interface with an index. One that has gone meanwhile is called `if7`, as
     /// iproute2 calls it.
     pub(super) fn of(&self, index: u32) -> String {
-        self.0.get(&index).cloned().unwrap_or_else(|| format!("if{index}"))
+        let known = self.0.iter().find(|(known, _)| *known == index);
+        known.map_or_else(|| format!("if{index}"), |(_, name)| name.clone())
     }
 }

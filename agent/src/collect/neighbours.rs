@@ -16,9 +16,12 @@ use crate::parse::netlink::neighbour as message;
 
 /// Fills in the neighbours, after the routes: gateways are kept first, unresolved entries last.
 pub(super) fn read(sources: &Sources, names: &Names, problems: &mut Problems, system: &mut SystemData) {
-    let mut gateways: Vec<IpAddr> = system.routes.iter().filter_map(|route| route.gateway).collect();
-    gateways.sort_unstable();
-    gateways.dedup();
+    let mut gateways = Vec::new();
+    for gateway in system.routes.iter().filter_map(|route| route.gateway) {
+        if !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
     match from_netlink(sources, names, problems, &gateways) {
         Ok((neighbours, total)) => {
             (system.neighbours, system.neighbours_total) = (neighbours, total);
@@ -69,7 +72,7 @@ fn from_proc(sources: &Sources, problems: &mut Problems, gateways: &[IpAddr], sy
 
 fn rank(gateways: &[IpAddr], ip: IpAddr, state: NeighbourState) -> u8 {
     match state {
-        _ if gateways.binary_search(&ip).is_ok() => 0,
+        _ if gateways.contains(&ip) => 0,
         NeighbourState::Incomplete | NeighbourState::Failed => 2,
         _ => 1,
     }

@@ -4,30 +4,26 @@ use proto::limits::RULES_MAX;
 use proto::report::{Rule, Source, SystemData};
 
 use super::Sources;
+use super::keep::Keep;
 use super::netlink::{NetlinkError, Question};
 use super::problems::Problems;
 use crate::parse::netlink::rule;
 
-/// Rules that are looked at: more than a host has, so that those asked first can be told.
-const READ_MAX: usize = 4096;
-
-/// Fills in the rules, all by priority. Where there are too many, those asked first are kept.
+/// Fills in the rules in the kernel's order. Where there are too many, those that are asked first
+/// are kept, of both families alike.
 pub(super) fn read(sources: &Sources, problems: &mut Problems, system: &mut SystemData) {
-    let start = || (Vec::<Rule>::new(), 0_u32);
-    let list = sources.netlink.list(Question::Rules, problems, start, |(rules, total), body| {
+    let start = || (Keep::<Rule>::new(RULES_MAX), [0_u8; 2]);
+    let list = sources.netlink.list(Question::Rules, problems, start, |(keep, ranks), body| {
         if let Some(rule) = rule::row(body)? {
-            *total += 1;
-            rules.extend(Some(rule).filter(|_| rules.len() < READ_MAX));
+            let rank = &mut ranks[usize::from(rule.ipv6)];
+            keep.push(*rank, rule);
+            *rank = rank.saturating_add(1);
         }
         Ok(())
     });
     system.rules_source = Source::Netlink;
     match list {
-        Ok((mut rules, total)) => {
-            rules.sort_by_key(|rule| (rule.priority, rule.ipv6));
-            rules.truncate(RULES_MAX);
-            (system.rules, system.rules_total) = (rules, total);
-        }
+        Ok((keep, _)) => (system.rules, system.rules_total) = keep.finish(),
         // A kernel without policy routing, whose only tables are local and main.
         Err(error) if error.is_unsupported() => {}
         Err(error) => {

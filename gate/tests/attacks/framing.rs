@@ -92,7 +92,7 @@ fn refused_once(
             let first = format!("POST {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n0\r\n\r\n");
             let answer = exchange(to, format!("{first}{second}").as_bytes()).expect("an answer");
             assert_eq!(status_of(&answer), *status, "{fields:?} got {answer}");
-            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields:?} got {answer}");
+            assert_eq!(answers_in(&answer), 1, "{fields:?} got {answer}");
             let lower = answer.to_ascii_lowercase();
             assert!(lower.contains("\r\nconnection: close\r\n"), "{fields:?} got {answer}");
         }
@@ -114,10 +114,15 @@ pub(crate) fn endless_pipelining(to: SocketAddr, path: &str, time: Duration, pro
                 assert!(sent - before < CUT_BY, "one connection may send without end");
             }
             // Nothing to read when the reset overtook the answer, as it may for one who sends on and on.
-            let answers = receive(&mut stream).map_or(0, |text| text.matches("HTTP/1.1 ").count());
+            let answers = receive(&mut stream).map_or(0, |text| answers_in(&text));
             assert!(answers <= 1, "{answers} answers on one connection");
         }
         assert!(connections > 1, "one connection went on for {time:?}");
         format!("{connections} connections, {} KiB sent", sent >> 10)
     })
+}
+
+/// Status lines in what came back; a body may well speak of HTTP/1.1.
+fn answers_in(text: &str) -> usize {
+    text.split("HTTP/1.1 ").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).count()
 }

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run demo build test-deps test lint bench fuzz clean
+.PHONY: help run demo build build-agent build-manager setup-manager run-manager dist test-deps test lint bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,23 @@ demo: ## a mesh of five hosts in network namespaces, a manager and an agent in e
 build: ## build everything for this machine
 	$(CARGO) build --release --workspace
 
+MACHINES ?= amd64 arm64
+build-agent: ## static agents for other machines: agent/bin/agent-amd64, -arm64 (MACHINES="amd64 arm64 armv7")
+	@scripts/build-static.sh agent $(MACHINES)
+
+build-manager: ## static managers: manager/bin/manager-amd64, -arm64
+	@scripts/build-static.sh manager $(MACHINES)
+
+setup-manager: ## make what a manager needs: a PSK, .env, run/; says what it did
+	@scripts/setup-manager.sh
+
+run-manager: setup-manager ## build and run a manager with the settings in .env
+	$(CARGO) build --release -p manager
+	exec target/release/manager
+
+dist: build-agent build-manager ## reproducible tarballs and SHA256SUMS in target/dist
+	@scripts/dist.sh
+
 test-deps: ## install what the tests need, or say what is missing
 	scripts/test-deps.sh
 
@@ -32,7 +49,7 @@ lint: ## formatting, lints, no async runtime
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 	@if $(CARGO) tree --workspace -e all -i tokio >/dev/null 2>&1; then echo "tokio is in the tree"; exit 1; fi
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "shellcheck is missing: scripts are not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run packaging/busybox/kattila-agent; else echo "shellcheck is missing: scripts are not checked"; fi
 
 bench: ## the benchmark: a table, and JSON under target/bench
 	$(CARGO) build --release --workspace --examples --bins
@@ -44,3 +61,4 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (30)
 
 clean: ## remove what was built, not what was configured
 	$(CARGO) clean
+	rm -rf agent/bin manager/bin

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gate::{Answer, Request};
+use gate::{Answer, Reply, Request};
 use proto::ack::{self, Ack, Code, Details};
 use proto::envelope;
 use proto::ids::Cidr;
@@ -15,7 +15,9 @@ use serde::Serialize;
 use crate::access;
 use crate::api_error::ApiError;
 use crate::clock::Moment;
+use crate::counters::Counters;
 use crate::cycle::Nudge;
+use crate::forward::Forwarder;
 use crate::resets::{self, NotAnOrder, Resets};
 use crate::shared::Shared;
 
@@ -30,6 +32,7 @@ pub struct Api {
     admin: Option<Secret>,
     resets: Mutex<Resets>,
     nudge: Sender<Nudge>,
+    forwarder: Arc<Forwarder>,
 }
 
 /// What a request asks for.
@@ -54,31 +57,39 @@ pub fn body_limit(path: &str) -> usize {
 impl Api {
     /// An endpoint that answers the mesh and `allowed`; without `admin` it refuses resets.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, allowed: Vec<Cidr>, admin: Option<Secret>, nudge: Sender<Nudge>) -> Self {
-        Self { shared, allowed, admin, resets: Mutex::default(), nudge }
+    pub fn new(
+        shared: Arc<Shared>,
+        allowed: Vec<Cidr>,
+        admin: Option<Secret>,
+        nudge: Sender<Nudge>,
+        forwarder: Forwarder,
+    ) -> Self {
+        let forwarder = Arc::new(forwarder);
+        Self { shared, allowed, admin, resets: Mutex::default(), nudge, forwarder }
     }
 
-    /// Answers a request.
-    #[must_use]
-    pub fn answer(&self, request: &Request) -> Answer {
-        self.act(request).unwrap_or_else(|error| {
+    /// Answers a request; one to be passed on is answered later.
+    pub fn serve(&self, request: Request, reply: Reply) {
+        let answer = match self.admit(&request) {
+            Ok(Action::Relay) => return self.forwarder.submit(request, reply),
+            Ok(Action::Healthcheck) => Ok(self.healthcheck()),
+            Ok(Action::Peer) => Ok(json(&self.shared.peer())),
+            Ok(Action::Reset) => self.reset(&request.body),
+            Err(error) => Err(error),
+        };
+        reply.send(answer.unwrap_or_else(|error| {
             log::debug!("{} {} from {}: {error}", request.method, request.path, request.peer);
             error.answer()
-        })
+        }));
     }
 
-    fn act(&self, request: &Request) -> Result<Answer, ApiError> {
+    fn admit(&self, request: &Request) -> Result<Action, ApiError> {
         self.check_access(request.peer.ip(), request.local.ip())?;
         let action = action(&request.method, &request.path)?;
         if matches!(action, Action::Relay | Action::Reset) {
             refuse_other_sites(|name| request.header(name))?;
         }
-        match action {
-            Action::Healthcheck => Ok(self.healthcheck()),
-            Action::Peer => Ok(json(&self.shared.peer())),
-            Action::Relay => Err(ApiError::NoRelay),
-            Action::Reset => self.reset(&request.body),
-        }
+        Ok(action)
     }
 
     fn check_access(&self, ip: IpAddr, local: IpAddr) -> Result<(), ApiError> {
@@ -88,12 +99,15 @@ impl Api {
 
     fn healthcheck(&self) -> Answer {
         #[derive(Serialize)]
-        struct Health {
+        struct Health<'a> {
             status: &'static str,
             version: &'static str,
             uptime_s: u64,
+            #[serde(flatten)]
+            counters: &'a Counters,
         }
-        json(&Health { status: "ok", version: crate::VERSION, uptime_s: self.shared.uptime_s() })
+        let Shared { counters, .. } = &*self.shared;
+        json(&Health { status: "ok", version: crate::VERSION, uptime_s: self.shared.uptime_s(), counters })
     }
 
     /// Forgets everything, if an admin says so. Whatever carries the admin's MAC gets a signed answer.

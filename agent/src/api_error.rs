@@ -7,6 +7,8 @@ use gate::Answer;
 use proto::limits;
 use serde::Serialize;
 
+use crate::relay::NotPassed;
+
 /// Why a request gets no answer of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
@@ -18,8 +20,14 @@ pub enum ApiError {
     Forbidden(IpAddr),
     /// A page of another site sent it.
     CrossSite,
-    /// Relaying is not part of this version.
-    NoRelay,
+    /// A message to be passed on was not.
+    NotPassed(NotPassed),
+    /// This agent knows no way to the manager now.
+    NoWay,
+    /// Too many messages are being passed on.
+    Busy,
+    /// This agent has no PSK yet to verify messages with.
+    NoPsk,
     /// No admin secret is set, so no one may reset.
     NoAdminSecret,
     /// The body is no reset.
@@ -35,7 +43,10 @@ impl fmt::Display for ApiError {
             Self::Method(allow) => write!(f, "this path answers {allow}"),
             Self::Forbidden(ip) => write!(f, "{ip} may not ask this agent"),
             Self::CrossSite => f.write_str("the request comes from a page of another site"),
-            Self::NoRelay => f.write_str("this agent does not relay"),
+            Self::NotPassed(why) => why.fmt(f),
+            Self::NoWay => f.write_str("this agent cannot reach the manager either"),
+            Self::Busy => f.write_str("this agent is passing on as many messages as it can"),
+            Self::NoPsk => f.write_str("this agent has no PSK yet to verify messages with"),
             Self::NoAdminSecret => f.write_str("this agent takes no resets"),
             Self::BadEnvelope(why) => f.write_str(why),
             Self::BadMac => f.write_str("the reset is not signed with this agent's admin secret"),
@@ -58,7 +69,10 @@ impl ApiError {
             Self::CrossSite => {
                 (403, "cross_site", "send it from a program, without Origin and Sec-Fetch-Site")
             }
-            Self::NoRelay => (503, "relay_unavailable", "send the report to the manager itself"),
+            Self::NotPassed(why) => not_passed(why),
+            Self::NoWay => (502, "no_way", "try another neighbour, or again in a few seconds"),
+            Self::Busy => (503, "busy", "try another neighbour, or again in a few seconds"),
+            Self::NoPsk => (503, "no_psk", "see this agent's log"),
             Self::NoAdminSecret => {
                 (403, "no_admin_secret", "set ADMIN_SECRET_FILE for this agent and start it again")
             }
@@ -69,6 +83,23 @@ impl ApiError {
         match self {
             Self::Method(allow) => answer.with_header("Allow", allow),
             _ => answer,
+        }
+    }
+}
+
+impl From<NotPassed> for ApiError {
+    fn from(why: NotPassed) -> Self {
+        Self::NotPassed(why)
+    }
+}
+
+fn not_passed(why: &NotPassed) -> (u16, &'static str, &'static str) {
+    match why {
+        NotPassed::Envelope(_) => (400, "bad_envelope", "send what `agent -dump FILE` writes"),
+        NotPassed::Kind(_) => (400, "wrong_kind", "send this message to the manager itself"),
+        NotPassed::BadMac => (401, "bad_mac", "give all agents the same PSK (settings PSK, PSK_FILE or DNS)"),
+        NotPassed::BadPath => {
+            (401, "bad_path", "a relay on the way holds another PSK, or someone changed the path")
         }
     }
 }
@@ -121,7 +152,13 @@ mod tests {
             ApiError::Method("POST"),
             ApiError::Forbidden("192.0.2.1".parse().unwrap()),
             ApiError::CrossSite,
-            ApiError::NoRelay,
+            ApiError::NotPassed(NotPassed::BadMac),
+            ApiError::NotPassed(NotPassed::BadPath),
+            ApiError::NotPassed(NotPassed::Envelope(proto::envelope::EnvelopeError::NoHeader)),
+            ApiError::NotPassed(NotPassed::Kind(proto::sign::Kind::Reset)),
+            ApiError::NoWay,
+            ApiError::Busy,
+            ApiError::NoPsk,
             ApiError::NoAdminSecret,
             ApiError::BadEnvelope("x".repeat(9000)),
             ApiError::BadMac,

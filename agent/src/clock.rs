@@ -31,6 +31,14 @@ impl Moment {
     }
 }
 
+impl Moment {
+    /// Whether someone has set the host's clock between this moment and a later one.
+    #[must_use]
+    pub fn is_before_a_jump(self, later: Self) -> bool {
+        differ(later.wall.saturating_sub(self.wall), later.uptime.saturating_sub(self.uptime))
+    }
+}
+
 /// Milliseconds since the Unix epoch, negative before it.
 fn millis(time: SystemTime) -> i64 {
     let clamped = |millis: u128| i64::try_from(millis).unwrap_or(i64::MAX);
@@ -136,6 +144,14 @@ mod tests {
         assert!(clock.learn(TODAY, Moment { wall: TODAY - YEAR, uptime: 0 }));
         assert!(!clock.learn(TODAY + 10, Moment { wall: TODAY - YEAR, uptime: 0 }));
         assert!(clock.learn(i64::MIN, Moment { wall: i64::MAX, uptime: 0 }), "and nothing overflows");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed() {
+        let then = Moment { wall: TODAY, uptime: 0 };
+        assert!(!then.is_before_a_jump(Moment { wall: TODAY + 3_600_000, uptime: 3_590_000 }));
+        assert!(then.is_before_a_jump(Moment { wall: TODAY + YEAR, uptime: 1000 }));
+        assert!(then.is_before_a_jump(Moment { wall: i64::MIN, uptime: i64::MAX }));
     }
 
     #[test]

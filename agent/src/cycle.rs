@@ -1,21 +1,25 @@
 //! The loop: collect, report, sign, deliver, wait.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::ids::{AgentId, Nonce};
-use proto::report::Delivery;
+use proto::limits;
+use proto::report::{Delivery, SystemData};
 
 use crate::clock::Moment;
 use crate::collect::{self, Sources};
 use crate::courier::{Courier, Verdict};
 use crate::deliver::Reason;
+use crate::discover;
 use crate::jitter;
 use crate::message::Message;
 use crate::psk_keeper::Reading;
 use crate::repeats::Repeats;
 use crate::report;
+use crate::route::Tried;
 use crate::shared::{Identity, Shared};
 use crate::spool::Spool;
 
@@ -24,6 +28,8 @@ use crate::spool::Spool;
 pub enum Nudge {
     /// Take the next turn now.
     Turn,
+    /// Read the PSK's source: a message of another agent did not verify.
+    ReadPsk,
     /// End.
     Stop,
 }
@@ -76,9 +82,10 @@ impl Cycle {
                 next_turn = Instant::now() + jitter::around(self.interval, jitter::random());
                 self.turn();
             }
-            let next = next_turn.min(self.courier.psk.due());
+            let next = next_turn.min(self.courier.psk().due());
             match nudges.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Nudge::Turn) => next_turn = Instant::now(),
+                Ok(Nudge::ReadPsk) => self.read_psk_early(),
                 Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -100,6 +107,7 @@ impl Cycle {
         let then = Moment::now();
         let (system, problems) = collect::collect(&self.sources, SystemTime::now());
         self.shared.set_host(&system);
+        self.set_neighbours(&system);
         let clock = self.shared.clock();
         let hardware = self.shared.hardware().to_owned();
         let mut report = report::new(system, problems, hardware, self.interval);
@@ -113,18 +121,25 @@ impl Cycle {
         Some(Message::report(self.tick, nonce, json, then, report.observed_at))
     }
 
+    fn set_neighbours(&self, system: &SystemData) {
+        let addresses = discover::neighbours(system, &[]);
+        let endpoint = |&address: &IpAddr| SocketAddr::new(address, limits::AGENT_PORT);
+        let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
+        self.shared.with_route(|route| route.set_neighbours(&endpoints));
+    }
+
     /// Says hello until the manager has confirmed this agent's id. Reports do not wait for that.
     fn register(&mut self) {
-        if self.registered || self.courier.psk.secrets().is_empty() {
+        if self.registered || self.courier.psk().secrets().is_empty() {
             return;
         }
         let Some(nonce) = nonce() else { return };
         let mut hello = Message::register(nonce, self.shared.hardware(), &self.shared.peer().host.hostname);
-        match self.courier.deliver(&mut hello, &self.shared) {
+        match self.courier.deliver(&mut hello, &self.shared, Tried::known_only(Instant::now())) {
             Verdict::Delivered => self.registered = true,
             Verdict::NewId(id) => self.registered = self.become_another(Some(id)),
             Verdict::NewBoot => self.registered = false,
-            Verdict::Held(Reason::NoAnswer(why)) => log::debug!("first contact: {why}"),
+            Verdict::Held(reason) if reason.is_unreached() => log::debug!("first contact: {reason}"),
             Verdict::Held(reason) | Verdict::Dropped(reason) => {
                 let told = format!("the manager has not confirmed our id: {reason}");
                 if let Some(told) = self.refused_contacts.note(told, Instant::now()) {
@@ -141,7 +156,7 @@ impl Cycle {
             if self.follow_resets() {
                 return;
             }
-            let id = match self.courier.deliver(&mut report, &self.shared) {
+            let id = match self.courier.deliver(&mut report, &self.shared, Tried::new(Instant::now())) {
                 Verdict::Delivered => {
                     self.succeeded();
                     continue;
@@ -213,7 +228,8 @@ impl Cycle {
     }
 
     fn succeeded(&mut self) {
-        self.shared.succeeded(0);
+        let (distance, _) = self.shared.with_route(|route| route.reach());
+        self.shared.succeeded(distance.unwrap_or(0));
         let manager = self.courier.manager();
         if !self.delivered_once {
             self.delivered_once = true;
@@ -232,12 +248,18 @@ impl Cycle {
     }
 
     fn read_psk_when_due(&mut self) {
-        if Instant::now() < self.courier.psk.due() {
+        if Instant::now() < self.courier.psk().due() {
             return;
         }
-        if self.courier.psk.read() == Reading::First && !self.spool.is_empty() {
+        if self.courier.read_psk(&self.shared) == Reading::First && !self.spool.is_empty() {
             self.register();
             self.deliver_what_waits();
+        }
+    }
+
+    fn read_psk_early(&mut self) {
+        if self.courier.psk().may_read_early(Instant::now()) {
+            self.courier.read_psk(&self.shared);
         }
     }
 }

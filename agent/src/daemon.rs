@@ -18,6 +18,7 @@ use crate::collect::{self, Sources};
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::cycle::{Cycle, Nudge};
+use crate::forward::Forwarder;
 use crate::identity::{self, IdentityError, Origin};
 use crate::psk_keeper::PskKeeper;
 use crate::shared::Shared;
@@ -141,7 +142,7 @@ fn shared_state(config: &Config, hardware: String) -> Result<Shared, IdentityErr
             log::error!("agent_id.txt was corrupt and is now agent_id.txt.bad: this is now agent {agent}");
         }
     }
-    Shared::new(agent, config.state_dir.clone(), hardware)
+    Shared::new(agent, config.state_dir.clone(), hardware, config.interval)
 }
 
 fn api(
@@ -150,8 +151,9 @@ fn api(
     admin: Option<Secret>,
     nudge: Sender<Nudge>,
 ) -> impl Fn(Request, Reply) + Send + Sync + 'static {
-    let api = Api::new(Arc::clone(shared), config.allow.clone(), admin, nudge);
-    move |request, reply| reply.send(api.answer(&request))
+    let forwarder = Forwarder::new(Arc::clone(shared), config.manager.clone(), nudge.clone());
+    let api = Api::new(Arc::clone(shared), config.allow.clone(), admin, nudge, forwarder);
+    move |request, reply| api.serve(request, reply)
 }
 
 fn gate_limits(nofile: u64) -> Limits {

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use proto::ack::{self, Ack, AckError, Code};
-use proto::envelope::Sealed;
-use proto::ids::AgentId;
+use proto::ids::{AgentId, Nonce};
 use proto::psk::Secret;
-use proto::sign::Kind;
+use proto::sign::{Kind, Tag};
+use serde::Deserialize;
+
+/// Characters of an unsigned refusal's words that are repeated in the log and to neighbours.
+const SAYS_MAX: usize = 160;
 
 /// What one sending of a message came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,24 +17,58 @@ pub enum Outcome {
     /// An answer that a holder of the PSK made for this very sending.
     Answered(Ack),
     /// An HTTP answer that proves nothing.
-    Unsigned(u16, AckError),
+    Unsigned(Unsigned),
     /// No answer; in words.
     Failed(String),
 }
 
+/// An HTTP answer that proves nothing: anyone on the way can have made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The HTTP status.
+    pub status: u16,
+    /// Why it proves nothing.
+    pub why: AckError,
+    /// What it says, if it has the form of an error of this protocol: code and sentence, or nothing.
+    pub says: String,
+}
+
+impl fmt::Display for Unsigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        if self.says.is_empty() { Ok(()) } else { write!(f, " ({}; unsigned)", self.says) }
+    }
+}
+
 impl Outcome {
-    /// Judges an HTTP answer to `sent`, which was signed with `secret`.
+    /// Judges an HTTP answer to the message of this nonce and MAC, which was signed with `secret`.
     #[must_use]
-    pub fn of_answer(status: u16, body: &[u8], sent: &Sealed, secret: &Secret) -> Self {
-        match ack::open(body, sent.nonce, &sent.mac, secret) {
+    pub fn of_answer(status: u16, body: &[u8], nonce: Nonce, mac: &Tag, secret: &Secret) -> Self {
+        let unsigned = |why| Self::Unsigned(Unsigned { status, why, says: says(body) });
+        match ack::open(body, nonce, mac, secret) {
             // The code is under the MAC and the HTTP status is not: both must agree on success.
-            Ok(ack) if ack.code.status() == 200 && status != 200 => {
-                Self::Unsigned(status, AckError::Malformed)
-            }
+            Ok(ack) if ack.code.status() == 200 && status != 200 => unsigned(AckError::Malformed),
             Ok(ack) => Self::Answered(ack),
-            Err(error) => Self::Unsigned(status, error),
+            Err(error) => unsigned(error),
         }
     }
+}
+
+/// Code and sentence of an error in this protocol's form, made fit for a log.
+fn says(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Words,
+    }
+    #[derive(Deserialize)]
+    struct Words {
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let Ok(Body { error }) = serde_json::from_slice(body) else { return String::new() };
+    let text = format!("{}: {}", error.code, error.message);
+    text.chars().filter(|c| !c.is_control()).take(SAYS_MAX).collect()
 }
 
 /// What to do with a message now.
@@ -65,14 +102,18 @@ pub enum Reason {
     NoPsk,
     /// No answer; the text names the URL.
     NoAnswer(String),
-    /// The manager knows none of the PSKs that this agent holds.
-    UnknownPsk,
+    /// The manager knows none of the PSKs that this agent holds, or so the answer says.
+    UnknownPsk(Unsigned),
     /// The answer is not signed, so whoever gave it may not be the manager.
-    Unsigned(u16, AckError),
+    Unsigned(Unsigned),
     /// The answer is a redirect, which is never followed.
     Redirect(u16),
-    /// The receiver refused it unread, as malformed or too large.
-    RefusedUnread(u16),
+    /// It was refused unread, as malformed or too large, by whoever gave the unsigned answer.
+    RefusedUnread(Unsigned),
+    /// A relay refused it, signed; why.
+    RelayRefused(String),
+    /// All ways have failed: how the direct one did, and what neighbours do.
+    NoWay(Box<Reason>, Neighbours),
     /// The manager refused what it says.
     BadPayload(String),
     /// The manager finds the clock off even after it told its own time.
@@ -92,15 +133,17 @@ impl fmt::Display for Reason {
         match self {
             Self::NoPsk => write!(f, "there is no PSK to sign with yet"),
             Self::NoAnswer(why) => write!(f, "{why}"),
-            Self::UnknownPsk => write!(
+            Self::UnknownPsk(unsigned) => write!(
                 f,
-                "the manager answers 401: it knows none of the PSKs held here; compare DNS or PSK_FILE on both sides"
+                "the manager answers {unsigned}: it knows none of the PSKs held here; compare DNS or PSK_FILE on both sides"
             ),
-            Self::Unsigned(status, why) => write!(f, "HTTP {status}, but {why}: is that the manager?"),
+            Self::Unsigned(unsigned) => write!(f, "{unsigned}, but {}: is that the manager?", unsigned.why),
             Self::Redirect(status) => {
                 write!(f, "HTTP {status}: redirects are not followed; set MANAGER_URL to where it points")
             }
-            Self::RefusedUnread(status) => write!(f, "HTTP {status}: refused as malformed or too large"),
+            Self::RefusedUnread(unsigned) => write!(f, "{unsigned}: refused as malformed or too large"),
+            Self::RelayRefused(why) => write!(f, "a relay refused it: {why}"),
+            Self::NoWay(direct, neighbours) => write!(f, "{direct}{neighbours}"),
             Self::BadPayload(why) => write!(f, "the manager cannot use it: {why}"),
             Self::ClockSkew => write!(f, "the manager finds the clock off although its own time was used"),
             Self::Replayed => write!(f, "the manager has seen its tick or nonce before"),
@@ -111,7 +154,51 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What was tried for one message already. A new one for each message and turn.
+impl Reason {
+    /// Whether no manager's word came back, so that another way is worth a try.
+    #[must_use]
+    pub fn is_unreached(&self) -> bool {
+        match self {
+            Self::NoAnswer(_)
+            | Self::UnknownPsk(_)
+            | Self::Unsigned(_)
+            | Self::Redirect(_)
+            | Self::RefusedUnread(_)
+            | Self::RelayRefused(_)
+            | Self::NoWay(..) => true,
+            Self::NoPsk
+            | Self::BadPayload(_)
+            | Self::ClockSkew
+            | Self::Replayed
+            | Self::DuplicateId
+            | Self::Unavailable(_)
+            | Self::Unexpected(_) => false,
+        }
+    }
+}
+
+/// What neighbours did for a message that could not be sent directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Neighbours {
+    /// There are none.
+    None,
+    /// None of them reaches the manager.
+    Unable,
+    /// The last one that was tried failed so.
+    Failed(Box<Reason>),
+}
+
+impl fmt::Display for Neighbours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Unable => f.write_str("; no neighbour passes it on"),
+            Self::Failed(reason) => write!(f, "; through a neighbour: {reason}"),
+        }
+    }
+}
+
+/// What was tried for one message already. A new one for each message, way and turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
     /// Which of the held PSKs it is signed with; 0 is the current one.
@@ -143,20 +230,27 @@ pub fn next(
     match outcome {
         Outcome::Answered(ack) => after_answer(kind, own, ack, tries),
         Outcome::Failed(why) => Decision::Hold(Reason::NoAnswer(why)),
-        Outcome::Unsigned(401, _) => match read_psk(tries, may_read) {
+        Outcome::Unsigned(unsigned) => after_unsigned(unsigned, tries, held, may_read),
+    }
+}
+
+/// Nothing that is not signed makes a report vanish.
+fn after_unsigned(unsigned: Unsigned, tries: &mut Tries, held: usize, may_read: bool) -> Decision {
+    match unsigned.status {
+        401 => match read_psk(tries, may_read) {
             Some(decision) => decision,
             None if tries.psk + 1 < held => {
                 tries.psk += 1;
                 Decision::OlderPsk
             }
-            None => Decision::Hold(Reason::UnknownPsk),
+            None => Decision::Hold(Reason::UnknownPsk(unsigned)),
         },
-        Outcome::Unsigned(status @ (400 | 413), _) => Decision::Drop(Reason::RefusedUnread(status)),
-        Outcome::Unsigned(status @ 300..=399, _) => Decision::Hold(Reason::Redirect(status)),
-        Outcome::Unsigned(status, why) => {
+        400 | 413 => Decision::Hold(Reason::RefusedUnread(unsigned)),
+        status @ 300..=399 => Decision::Hold(Reason::Redirect(status)),
+        status => {
             let claims_success = (200..=299).contains(&status);
             let psk = if claims_success { read_psk(tries, may_read) } else { None };
-            psk.unwrap_or(Decision::Hold(Reason::Unsigned(status, why)))
+            psk.unwrap_or(Decision::Hold(Reason::Unsigned(unsigned)))
         }
     }
 }
@@ -175,6 +269,7 @@ fn after_answer(kind: Kind, own: AgentId, ack: Ack, tries: &mut Tries) -> Decisi
         (Code::Replayed, _) => Decision::NewBoot,
         (Code::BadPayload, _) => Decision::Drop(Reason::BadPayload(ack.details.message)),
         (Code::Unavailable, _) => Decision::Hold(Reason::Unavailable(ack.details.message)),
+        (Code::RelayRefused, _) => Decision::Hold(Reason::RelayRefused(ack.details.message)),
         (code, _) => Decision::Hold(Reason::Unexpected(code)),
     }
 }
@@ -189,8 +284,8 @@ fn read_psk(tries: &mut Tries, may_read: bool) -> Option<Decision> {
 mod tests {
     use super::*;
     use proto::ack::Details;
-    use proto::envelope::Draft;
-    use proto::ids::{BootId, Nonce};
+    use proto::envelope::{Draft, Sealed};
+    use proto::ids::BootId;
 
     const OWN: AgentId = AgentId([1; 16]);
     const OTHER: AgentId = AgentId([2; 16]);
@@ -208,6 +303,10 @@ mod tests {
         Outcome::Answered(Ack { code, at: 5, details: Details { agent, ..Details::default() } })
     }
 
+    fn unsigned(status: u16, why: AckError) -> Unsigned {
+        Unsigned { status, why, says: String::new() }
+    }
+
     fn first(kind: Kind, outcome: Outcome) -> Decision {
         next(kind, OWN, outcome, &mut Tries::default(), 1, false)
     }
@@ -217,11 +316,29 @@ mod tests {
         let sent = sealed(1);
         let ack = Ack { code: Code::Stored, at: 5, details: Details::default() };
         let bytes = ack::seal(&ack, sent.nonce, &sent.mac, &secret());
-        let of = |status, body: &[u8], sent: &Sealed| Outcome::of_answer(status, body, sent, &secret());
+        let of = |status, body: &[u8], sent: &Sealed| {
+            Outcome::of_answer(status, body, sent.nonce, &sent.mac, &secret())
+        };
         assert_eq!(of(200, &bytes, &sent), Outcome::Answered(ack));
-        assert_eq!(of(200, b"ok\n", &sent), Outcome::Unsigned(200, AckError::Malformed));
-        assert_eq!(of(200, &bytes, &sealed(2)), Outcome::Unsigned(200, AckError::BadMac));
-        assert_eq!(of(503, &bytes, &sent), Outcome::Unsigned(503, AckError::Malformed));
+        let unsigned = |status, why| Outcome::Unsigned(unsigned(status, why));
+        assert_eq!(of(200, b"ok\n", &sent), unsigned(200, AckError::Malformed));
+        assert_eq!(of(200, &bytes, &sealed(2)), unsigned(200, AckError::BadMac));
+        assert_eq!(of(503, &bytes, &sent), unsigned(503, AckError::Malformed));
+    }
+
+    #[test]
+    fn what_a_refusal_says_is_told_as_its_claim() {
+        let body =
+            br#"{"error":{"code":"old_psk","message":"signed with\u001b[31m a retired PSK","hint":"-"}}"#;
+        let sent = sealed(1);
+        let outcome = Outcome::of_answer(401, body, sent.nonce, &sent.mac, &secret());
+        let Decision::Hold(reason) = first(Kind::Report, outcome) else { panic!("it is held") };
+        let text = reason.to_string();
+        assert!(text.contains("HTTP 401 (old_psk: signed with[31m a retired PSK; unsigned)"), "{text}");
+        assert!(reason.is_unreached());
+        let long = format!(r#"{{"error":{{"code":"x","message":"{}"}}}}"#, "y".repeat(9000));
+        assert_eq!(says(long.as_bytes()).len(), SAYS_MAX);
+        assert_eq!((says(b"<html>"), says(br#"{"error":"x"}"#)), (String::new(), String::new()));
     }
 
     #[test]
@@ -229,7 +346,9 @@ mod tests {
         for code in [Code::Stored, Code::AlreadyStored] {
             assert_eq!(first(Kind::Report, answered(code, None)), Decision::Delivered);
         }
-        for code in [Code::Registered, Code::Done, Code::RelayRefused, Code::Other] {
+        let refused = Decision::Hold(Reason::RelayRefused(String::new()));
+        assert_eq!(first(Kind::Report, answered(Code::RelayRefused, None)), refused);
+        for code in [Code::Registered, Code::Done, Code::Other] {
             let held = Decision::Hold(Reason::Unexpected(code));
             assert_eq!(first(Kind::Report, answered(code, None)), held);
         }
@@ -264,38 +383,56 @@ mod tests {
 
     #[test]
     fn a_refused_psk_is_read_again_once_and_then_the_older_ones_are_tried() {
-        let refused = || Outcome::Unsigned(401, AckError::Malformed);
+        let unsigned = || unsigned(401, AckError::Malformed);
+        let refused = || Outcome::Unsigned(unsigned());
         let mut tries = Tries::default();
         let decisions: Vec<_> =
             (0..4).map(|_| next(Kind::Report, OWN, refused(), &mut tries, 3, true)).collect();
         assert_eq!(
             decisions,
-            [Decision::ReadPsk, Decision::OlderPsk, Decision::OlderPsk, Decision::Hold(Reason::UnknownPsk)]
+            [
+                Decision::ReadPsk,
+                Decision::OlderPsk,
+                Decision::OlderPsk,
+                Decision::Hold(Reason::UnknownPsk(unsigned()))
+            ]
         );
         assert_eq!(tries.psk, 2);
-        assert_eq!(first(Kind::Report, refused()), Decision::Hold(Reason::UnknownPsk));
+        assert_eq!(first(Kind::Report, refused()), Decision::Hold(Reason::UnknownPsk(unsigned())));
     }
 
     #[test]
     fn an_unsigned_success_is_none_and_may_mean_another_psk() {
         let mut tries = Tries::default();
-        let unsigned = || Outcome::Unsigned(200, AckError::BadMac);
-        let mut decide = || next(Kind::Report, OWN, unsigned(), &mut tries, 3, true);
+        let unsigned = || unsigned(200, AckError::BadMac);
+        let mut decide = || next(Kind::Report, OWN, Outcome::Unsigned(unsigned()), &mut tries, 3, true);
         assert_eq!(decide(), Decision::ReadPsk);
-        assert_eq!(decide(), Decision::Hold(Reason::Unsigned(200, AckError::BadMac)));
+        assert_eq!(decide(), Decision::Hold(Reason::Unsigned(unsigned())));
     }
 
     #[test]
-    fn what_can_never_be_taken_is_dropped_and_the_rest_waits() {
-        let unsigned = |status| first(Kind::Report, Outcome::Unsigned(status, AckError::Malformed));
-        for status in [400, 413] {
-            assert_eq!(unsigned(status), Decision::Drop(Reason::RefusedUnread(status)));
-        }
-        assert_eq!(unsigned(302), Decision::Hold(Reason::Redirect(302)));
-        for status in [403, 404, 408, 422, 429, 500, 503] {
-            assert_eq!(unsigned(status), Decision::Hold(Reason::Unsigned(status, AckError::Malformed)));
+    fn nothing_unsigned_makes_a_report_vanish() {
+        for status in (100..600).filter(|&status| status != 401) {
+            let decision = first(Kind::Report, Outcome::Unsigned(unsigned(status, AckError::Malformed)));
+            let Decision::Hold(reason) = decision else { panic!("{status}: {decision:?}") };
+            assert!(reason.is_unreached(), "{status}");
+            match status {
+                400 | 413 => assert!(matches!(reason, Reason::RefusedUnread(_))),
+                300..=399 => assert_eq!(reason, Reason::Redirect(status)),
+                _ => assert!(matches!(reason, Reason::Unsigned(_))),
+            }
         }
         let failed = first(Kind::Report, Outcome::Failed("refused".into()));
         assert_eq!(failed, Decision::Hold(Reason::NoAnswer("refused".into())));
+    }
+
+    #[test]
+    fn all_ways_are_told() {
+        let direct = || Box::new(Reason::NoAnswer("http://m: refused".into()));
+        let text = |neighbours| Reason::NoWay(direct(), neighbours).to_string();
+        assert_eq!(text(Neighbours::None), "http://m: refused");
+        assert_eq!(text(Neighbours::Unable), "http://m: refused; no neighbour passes it on");
+        let refused = Neighbours::Failed(Box::new(Reason::RelayRefused("hops".into())));
+        assert_eq!(text(refused), "http://m: refused; through a neighbour: a relay refused it: hops");
     }
 }

@@ -12,15 +12,17 @@ use proto::ids::Cidr;
 use proto::limits::agent_path;
 use proto::report::SystemData;
 
-use crate::peer::Peer;
+use crate::peer::Brief;
 use crate::push::Client;
 
 /// Prefixes with more addresses than this are named and left out.
 pub const WALKED_MAX: u64 = 256;
 /// Addresses probed in one run: at 64 at once and 2 s each, 256 s at the worst.
 const ADDRESSES_MAX: usize = 8192;
-/// Probes at once. Each takes a socket and a small stack.
+/// Probes at once by the command. Each takes a socket and a small stack.
 const PROBERS: usize = 64;
+/// Questions at once by the daemon, whose memory is small.
+const ASKERS: usize = 4;
 /// Stack of a prober: ureq's and serde's frames take about 40 KiB of it.
 const STACK: usize = 256 << 10;
 /// How long one address may take to connect, and again to answer.
@@ -39,9 +41,7 @@ impl Targets {
     /// The host addresses in a host's WireGuard AllowedIPs.
     #[must_use]
     pub fn of(system: &SystemData) -> Self {
-        let interfaces = system.interfaces.iter();
-        let own: BTreeSet<IpAddr> =
-            interfaces.flat_map(|interface| &interface.addresses).map(|cidr| cidr.address()).collect();
+        let own = own_addresses(system);
         let peers = system.wireguard.iter().flat_map(|device| &device.peers);
         let prefixes: BTreeSet<Cidr> = peers.flat_map(|peer| &peer.allowed_ips).copied().collect();
         let mut addresses = BTreeSet::new();
@@ -86,8 +86,8 @@ pub struct Found {
     /// Where.
     pub address: IpAddr,
     /// What it says of itself.
-    pub peer: Peer,
-    /// Round-trip time: how long the connection took to come about.
+    pub peer: Brief,
+    /// Round-trip time: how long a TCP connection took to come about through a tunnel that is awake.
     pub rtt: Duration,
 }
 
@@ -96,20 +96,40 @@ pub struct Found {
 /// # Errors
 /// When not a single thread can be started.
 pub fn probe_all(client: &Client, addresses: &[IpAddr], port: u16) -> io::Result<Vec<Found>> {
+    let targets: Vec<_> = addresses.iter().map(|&address| SocketAddr::new(address, port)).collect();
+    let answers = many_at_once(&targets, PROBERS, |address| probe(client, address))?;
+    let mut found: Vec<Found> = answers.into_iter().filter_map(|(_, found)| found).collect();
+    found.sort_by_key(|one| one.address);
+    Ok(found)
+}
+
+/// Asks each address for its /status/peer, up to [`ASKERS`] at once.
+///
+/// # Errors
+/// When not a single thread can be started.
+pub fn ask_all(client: &Client, addresses: &[SocketAddr]) -> io::Result<Vec<(SocketAddr, Option<Brief>)>> {
+    many_at_once(addresses, ASKERS, |address| ask(client, address))
+}
+
+/// Calls `ask` for each address, from up to `threads` threads.
+fn many_at_once<T: Send>(
+    addresses: &[SocketAddr],
+    threads: usize,
+    ask: impl Fn(SocketAddr) -> T + Sync,
+) -> io::Result<Vec<(SocketAddr, T)>> {
     let waiting = Mutex::new(addresses.iter());
-    let found = Mutex::new(Vec::new());
+    let answers = Mutex::new(Vec::new());
     let work = || {
         while let Some(&address) = next(&waiting) {
-            if let Some(one) = probe(client, SocketAddr::new(address, port)) {
-                found.lock().unwrap_or_else(PoisonError::into_inner).push(one);
-            }
+            let answer = ask(address);
+            answers.lock().unwrap_or_else(PoisonError::into_inner).push((address, answer));
         }
     };
     thread::scope(|scope| {
-        for started in 0..PROBERS.min(addresses.len()) {
-            let prober = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        for started in 0..threads.min(addresses.len()) {
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
             // With fewer threads it only takes longer.
-            if let Err(error) = prober
+            if let Err(error) = thread
                 && started == 0
             {
                 return Err(error);
@@ -117,23 +137,46 @@ pub fn probe_all(client: &Client, addresses: &[IpAddr], port: u16) -> io::Result
         }
         Ok(())
     })?;
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|one| one.address);
-    Ok(found)
+    Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, IpAddr>>) -> Option<&'a IpAddr> {
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, SocketAddr>>) -> Option<&'a SocketAddr> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
-/// Asks one address. `None` when no agent answers there.
-fn probe(client: &Client, address: SocketAddr) -> Option<Found> {
+/// Asks one address and measures the way to it. `None` when no agent answers there.
+pub fn probe(client: &Client, address: SocketAddr) -> Option<Found> {
+    // The question comes first: it wakes a sleeping tunnel, whose handshake is no part of the time.
+    let peer = ask(client, address)?;
     let start = Instant::now();
     drop(TcpStream::connect_timeout(&address, TIMEOUT).ok()?);
-    let rtt = start.elapsed();
+    Some(Found { address: address.ip(), peer, rtt: start.elapsed() })
+}
+
+fn ask(client: &Client, address: SocketAddr) -> Option<Brief> {
     let (status, body) = client.get(&format!("http://{address}{}", agent_path::PEER), TIMEOUT).ok()?;
-    let peer = (status == 200).then(|| serde_json::from_slice(&body).ok()).flatten()?;
-    Some(Found { address: address.ip(), peer, rtt })
+    (status == 200).then(|| serde_json::from_slice(&body).ok()).flatten()
+}
+
+/// The neighbours that may pass messages on: addresses in WireGuard's AllowedIPs that stand for one
+/// host, those with the latest handshake first, then agents that were `found` otherwise.
+#[must_use]
+pub fn neighbours(system: &SystemData, found: &[IpAddr]) -> Vec<IpAddr> {
+    let own = own_addresses(system);
+    let mut peers: Vec<_> = system.wireguard.iter().flat_map(|device| &device.peers).collect();
+    peers.sort_by_key(|peer| peer.handshake_age_s.unwrap_or(u64::MAX));
+    let hosts = peers.iter().flat_map(|peer| &peer.allowed_ips).filter(|prefix| prefix.size() == 1);
+    let mut seen = BTreeSet::new();
+    hosts
+        .map(|prefix| prefix.address())
+        .chain(found.iter().copied())
+        .filter(|&ip| can_be_asked(ip) && !own.contains(&ip) && seen.insert(ip))
+        .collect()
+}
+
+fn own_addresses(system: &SystemData) -> BTreeSet<IpAddr> {
+    let interfaces = system.interfaces.iter();
+    interfaces.flat_map(|interface| &interface.addresses).map(|cidr| cidr.address()).collect()
 }
 
 /// A table of who was found, and what was left out.
@@ -176,9 +219,9 @@ fn row(one: &Found) -> [String; 6] {
     [
         one.address.to_string(),
         one.peer.agent.to_string(),
-        plain(&one.peer.host.hostname),
+        plain(&one.peer.hostname),
         plain(&one.peer.version),
-        one.peer.reach.distance.map_or_else(|| "unknown".to_owned(), |distance| distance.to_string()),
+        one.peer.distance.map_or_else(|| "unknown".to_owned(), |distance| distance.to_string()),
         format!("{:.1}", one.rtt.as_secs_f64() * 1000.0),
     ]
 }
@@ -186,8 +229,7 @@ fn row(one: &Found) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::{Host, Reach};
-    use proto::ids::{AgentId, BootId, PublicKey};
+    use proto::ids::{AgentId, PublicKey};
     use proto::report::{Interface, WireGuardDevice, WireGuardPeer};
 
     fn system(own: &[&str], allowed_ips: &[&str]) -> SystemData {
@@ -251,14 +293,25 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_single_hosts_with_the_latest_handshake_first() {
+        let mut system = system(&["10.9.0.1/24"], &["10.9.0.2/32", "10.9.0.1/32", "10.1.0.0/24"]);
+        let mut later = system.wireguard[0].peers[0].clone();
+        later.handshake_age_s = Some(7);
+        later.allowed_ips = ["fd00::3/128", "127.0.0.1/32"].map(|text| text.parse().unwrap()).to_vec();
+        system.wireguard[0].peers.push(later);
+        let found = ["10.1.0.9", "10.9.0.2"].map(|text| text.parse().unwrap());
+        let texts: Vec<_> = neighbours(&system, &found).iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["fd00::3", "10.9.0.2", "10.1.0.9"]);
+    }
+
+    #[test]
     fn the_summary_is_a_table_with_totals() {
-        let peer = Peer {
+        let peer = Brief {
             agent: AgentId([1; 16]),
-            boot: BootId([2; 16]),
             version: "0.1.0".into(),
-            uptime_s: 3,
-            reach: Reach { distance: Some(0), ..Reach::default() },
-            host: Host { hostname: "hub\u{1b}[31m".into(), ..Host::default() },
+            hostname: "hub\u{1b}[31m".into(),
+            distance: Some(0),
+            via: None,
         };
         let address = "10.9.0.2".parse().unwrap();
         let found = [Found { address, peer, rtt: Duration::from_micros(1234) }];
@@ -276,8 +329,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let loopback = [IpAddr::from([127, 0, 0, 1])];
-        // Closes every connection without a word.
-        let closing = thread::spawn(move || listener.incoming().take(2).for_each(drop));
+        // Closes the connection without a word.
+        let closing = thread::spawn(move || listener.incoming().take(1).for_each(drop));
         assert_eq!(probe_all(&Client::new(), &loopback, port).unwrap(), []);
         closing.join().unwrap();
         assert_eq!(probe_all(&Client::new(), &loopback, port).unwrap(), []);

@@ -1,10 +1,11 @@
 //! Reads this host and reports it to the manager.
 //!
 //! ```text
-//! collect ─▶ report ─▶ message ─▶ courier ─▶ push ─▶ manager     every 30 s, by cycle
-//!  (parse)              (clock,    (deliver decides what an
-//!                       psk_keeper) answer means)      └─▶ spool: what waits
+//! collect ─▶ report ─▶ message ─▶ courier ─▶ push ─▶ manager or a relay   every 30 s, by cycle
+//!  (parse)              (clock,    (deliver: what an answer means,
+//!                       psk_keeper) route: which way next)  └─▶ spool: what waits
 //! gate ─▶ api ─▶ shared ◀─ cycle                            what neighbours and admins ask
+//!          └─▶ forward ─▶ push    (relay: may it pass)       messages of other agents
 //! cli ─▶ daemon | -sysinfo | -dump | -discover | -reset
 //! ```
 
@@ -12,26 +13,32 @@ pub mod access;
 pub mod api;
 pub mod api_error;
 pub mod atomic;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod counters;
 pub mod courier;
 pub mod cycle;
 pub mod daemon;
 pub mod deliver;
 pub mod discover;
+pub mod forward;
 pub mod identity;
 pub mod jitter;
 pub mod message;
 pub mod order;
 pub mod parse;
 pub mod peer;
+pub mod pool;
 pub mod psk_keeper;
 pub mod push;
+pub mod relay;
 pub mod repeats;
 pub mod report;
 pub mod resets;
+pub mod route;
 pub mod shared;
 pub mod spool;
 

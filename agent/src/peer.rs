@@ -34,13 +34,34 @@ pub struct Peer {
     pub host: Host,
 }
 
+/// What one agent wants to know of another: a part of [`Peer`], cheap to read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Brief {
+    /// Who it is.
+    pub agent: AgentId,
+    /// Version of its program.
+    #[serde(default)]
+    pub version: String,
+    /// Its host's name.
+    #[serde(default)]
+    pub hostname: String,
+    /// Relays between it and the manager; `None` when it cannot reach it.
+    #[serde(default)]
+    pub distance: Option<u32>,
+    /// The first of those relays.
+    #[serde(default)]
+    pub via: Option<AgentId>,
+}
+
 /// How well an agent reaches the manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reach {
-    /// Relays between it and the manager at its last success: 0 is direct; `None` while it has not
-    /// reached the manager since it started.
+    /// Relays between it and the manager: 0 is direct; `None` when it cannot reach the manager, as
+    /// far as it knows.
     pub distance: Option<u32>,
+    /// The first of those relays.
+    pub via: Option<AgentId>,
     /// Seconds since its last success.
     pub last_success_age_s: Option<u64>,
     /// Why its last report was not delivered; `None` when it was.
@@ -196,6 +217,8 @@ mod tests {
         assert!(json.contains(r#""distance":0"#) && json.contains("10.9.0.1/24"), "{json}");
         assert!(!json.contains(&PublicKey([2; 32]).to_string()), "a peer's key is not this host's: {json}");
         assert_eq!(serde_json::from_str::<Peer>(&json).unwrap(), peer);
+        let brief: Brief = serde_json::from_str(&json).unwrap();
+        assert_eq!((brief.agent, brief.hostname.as_str(), brief.distance), (peer.agent, "hub", Some(0)));
     }
 
     #[test]

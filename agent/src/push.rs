@@ -5,14 +5,29 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use proto::{envelope, limits};
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder};
 
 /// Everything from the name's lookup to the answer's last byte.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// The lookup alone, and the connection alone.
+/// The lookup alone, and the connection alone, where nothing else is said.
 const STEP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Buffers of one connection, each way; an answer is about 200 bytes.
 const BUFFER: usize = 16 << 10;
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// The name's lookup alone, and the connection alone.
+    pub connect: Duration,
+    /// Everything to the answer's last byte.
+    pub whole: Duration,
+}
+
+impl From<Duration> for Time {
+    fn from(whole: Duration) -> Self {
+        Self { connect: STEP_TIMEOUT.min(whole), whole }
+    }
+}
 
 /// An HTTP client that follows no redirect, uses no proxy and keeps no connection.
 #[derive(Debug, Clone)]
@@ -67,21 +82,31 @@ impl Client {
     /// Sends an envelope; the answer's status and body.
     ///
     /// # Errors
-    /// When there is no whole answer within `timeout`.
-    pub fn post(&self, url: &str, envelope: &[u8], timeout: Duration) -> Result<(u16, Vec<u8>), PushError> {
+    /// When there is no whole answer within `time`.
+    pub fn post(
+        &self,
+        url: &str,
+        envelope: &[u8],
+        time: impl Into<Time>,
+    ) -> Result<(u16, Vec<u8>), PushError> {
+        let time = time.into();
         let request = self.agent.post(url).content_type(envelope::MEDIA_TYPE);
-        let request = request.config().timeout_global(Some(timeout)).build();
-        read(url, timeout, request.send(envelope))
+        read(url, time.whole, within(request, time).send(envelope))
     }
 
     /// Asks for a page; the answer's status and body.
     ///
     /// # Errors
-    /// When there is no whole answer within `timeout`.
-    pub fn get(&self, url: &str, timeout: Duration) -> Result<(u16, Vec<u8>), PushError> {
-        let request = self.agent.get(url).config().timeout_global(Some(timeout)).build();
-        read(url, timeout, request.call())
+    /// When there is no whole answer within `time`.
+    pub fn get(&self, url: &str, time: impl Into<Time>) -> Result<(u16, Vec<u8>), PushError> {
+        let time = time.into();
+        read(url, time.whole, within(self.agent.get(url), time).call())
     }
+}
+
+fn within<Any>(request: RequestBuilder<Any>, time: Time) -> RequestBuilder<Any> {
+    let config = request.config().timeout_global(Some(time.whole));
+    config.timeout_resolve(Some(time.connect)).timeout_connect(Some(time.connect)).build()
 }
 
 fn read(

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::ids::{AgentId, BootId, Cidr};
+use proto::psk::Secret;
 use proto::report::SystemData;
 
 use crate::access;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
+use crate::counters::Counters;
 use crate::identity::{self, IdentityError};
 use crate::peer::{Host, Peer, Reach};
+use crate::route::Route;
 
 /// Who this agent is now. Another boot id means that everything begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +30,20 @@ pub struct Shared {
     state_dir: PathBuf,
     hardware: String,
     started: Instant,
+    interval: Duration,
     state: Mutex<State>,
+    route: Mutex<Route>,
+    /// What was sent and passed on.
+    pub counters: Counters,
 }
 
 #[derive(Debug)]
 struct State {
     identity: Identity,
     clock: Clock,
+    /// When the manager last confirmed the time.
+    proven: Option<Moment>,
+    secrets: Vec<Secret>,
     distance: Option<u32>,
     last_success: Option<Instant>,
     last_error: Option<String>,
@@ -42,21 +52,43 @@ struct State {
 }
 
 impl Shared {
-    /// The state at start: nothing is known of the host or the manager.
+    /// The state at start: nothing is known of the host or the manager. `interval` is the time
+    /// between two reports.
     ///
     /// # Errors
     /// When the kernel gives no random numbers for a boot id.
-    pub fn new(agent: AgentId, state_dir: PathBuf, hardware: String) -> Result<Self, IdentityError> {
+    pub fn new(
+        agent: AgentId,
+        state_dir: PathBuf,
+        hardware: String,
+        interval: Duration,
+    ) -> Result<Self, IdentityError> {
         let state = State {
             identity: Identity { agent, boot: new_boot()? },
             clock: Clock::default(),
+            proven: None,
+            secrets: Vec::new(),
             distance: None,
             last_success: None,
             last_error: None,
             host: Host::default(),
             mesh: Vec::new(),
         };
-        Ok(Self { state_dir, hardware, started: Instant::now(), state: Mutex::new(state) })
+        Ok(Self {
+            state_dir,
+            hardware,
+            started: Instant::now(),
+            interval,
+            state: Mutex::new(state),
+            route: Mutex::new(Route::new(interval)),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Time between two reports, before jitter.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// Names the hardware that this runs on.
@@ -80,6 +112,35 @@ impl Shared {
     /// Replaces what is known of the manager's time.
     pub fn set_clock(&self, clock: Clock) {
         self.lock().clock = clock;
+    }
+
+    /// The manager has answered at `now`: the time as it is known now is right.
+    pub fn prove_time(&self, now: Moment) {
+        self.lock().proven = Some(now);
+    }
+
+    /// The manager's time at `now`, if it was confirmed and the host's clock was not set since.
+    #[must_use]
+    pub fn proven_time(&self, now: Moment) -> Option<i64> {
+        let state = self.lock();
+        state.proven.filter(|then| !then.is_before_a_jump(now)).map(|_| state.clock.manager_time(now))
+    }
+
+    /// The PSKs held, the current one first; empty before the first one was read.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.lock().secrets.clone()
+    }
+
+    /// Replaces the PSKs held.
+    pub fn set_secrets(&self, secrets: &[Secret]) {
+        self.lock().secrets = secrets.to_vec();
+    }
+
+    /// Calls `decide` with what is known of all ways to the manager.
+    pub fn with_route<T>(&self, decide: impl FnOnce(&mut Route) -> T) -> T {
+        // Every change is whole at each step here too.
+        decide(&mut self.route.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Goes on as `agent` with a new boot id, unless a reset came first and it is not `from` any more.
@@ -121,7 +182,9 @@ impl Shared {
         identity::remove_aside(&self.state_dir);
         state.identity = Identity { agent, boot };
         state.clock = Clock::default();
-        (state.distance, state.last_success, state.last_error) = (None, None, None);
+        (state.proven, state.distance, state.last_success, state.last_error) = (None, None, None, None);
+        drop(state);
+        self.with_route(|route| *route = Route::new(self.interval));
         Ok(Some(agent))
     }
 
@@ -163,6 +226,7 @@ impl Shared {
     /// What other agents are told.
     #[must_use]
     pub fn peer(&self) -> Peer {
+        let (distance, via) = self.with_route(|route| route.reach());
         let state = self.lock();
         Peer {
             agent: state.identity.agent,
@@ -170,7 +234,8 @@ impl Shared {
             version: crate::VERSION.to_owned(),
             uptime_s: self.uptime_s(),
             reach: Reach {
-                distance: state.distance,
+                distance,
+                via,
                 last_success_age_s: state.last_success.map(|last| last.elapsed().as_secs()),
                 last_error: state.last_error.clone(),
             },
@@ -191,10 +256,11 @@ fn new_boot() -> Result<BootId, IdentityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Way;
 
     fn shared(folder: &tempfile::TempDir) -> Shared {
         let (agent, _) = identity::load_or_create(folder.path(), "abc").unwrap();
-        Shared::new(agent, folder.path().to_owned(), "abc".into()).unwrap()
+        Shared::new(agent, folder.path().to_owned(), "abc".into(), Duration::from_secs(30)).unwrap()
     }
 
     #[test]
@@ -243,8 +309,22 @@ mod tests {
         let shared = shared(&folder);
         shared.failed("refused".into());
         assert_eq!(shared.peer().reach.last_error.as_deref(), Some("refused"));
+        shared.with_route(|route| route.worked(&Way::Direct));
         shared.succeeded(0);
         let reach = shared.peer().reach;
         assert_eq!((reach.distance, reach.last_success_age_s, reach.last_error), (Some(0), Some(0), None));
+    }
+
+    #[test]
+    fn the_time_is_proven_until_someone_sets_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = shared(&folder);
+        let now = Moment { wall: 1_795_000_000_000, uptime: 1000 };
+        assert_eq!(shared.proven_time(now), None);
+        shared.prove_time(now);
+        let later = Moment { wall: now.wall + 5000, uptime: 6000 };
+        assert_eq!(shared.proven_time(later), Some(later.wall));
+        let set = Moment { wall: 0, uptime: 7000 };
+        assert_eq!(shared.proven_time(set), None);
     }
 }

@@ -64,7 +64,7 @@ fn refusals_are_json_with_a_code() {
     for (request, status, code) in [
         (with("GET /nothing", ""), 404, "not_found"),
         (with("GET /status/reset", ""), 405, "method_not_allowed"),
-        (with("POST /status/relay", "Content-Length: 0\r\n"), 503, "relay_unavailable"),
+        (with("POST /status/relay", "Content-Length: 0\r\n"), 400, "bad_envelope"),
         (with("POST /status/reset", "Content-Length: 0\r\n"), 400, "bad_envelope"),
         (
             with("POST /status/reset", "Content-Length: 0\r\nOrigin: http://evil.example\r\n"),

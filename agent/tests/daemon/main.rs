@@ -7,3 +7,4 @@ mod commands;
 mod delivery;
 mod endpoint;
 mod fake;
+mod relay;

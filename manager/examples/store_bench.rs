@@ -1,7 +1,7 @@
 //! Writes signed reports through the manager's own code, in transactions of a fixed size and on one
 //! thread, so that instructions can be counted; `lab bench --callgrind` makes the file and counts.
 //!
-//! `PSK=... store_bench FILE DATABASE BATCH read|verify|store`: FILE holds envelopes, a length of four
+//! `PSK=... store_bench FILE DATABASE BATCH read|parse|verify|store`: FILE holds envelopes, a length of four
 //! bytes (big endian) before each. Each stage does all of the one before.
 
 use std::collections::HashMap;
@@ -21,13 +21,19 @@ use proto::report::Report;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, database, batch, stage] = &arguments[..] else {
-        return Err("usage: store_bench FILE DATABASE BATCH read|verify|store".into());
+        return Err("usage: store_bench FILE DATABASE BATCH read|parse|verify|store".into());
     };
     let psks = Psks { accepted: vec![(1, Secret::new(&std::env::var("PSK")?)?)], retired: Vec::new() };
     let bytes = std::fs::read(file)?;
     let envelopes = split(&bytes)?;
     match stage.as_str() {
         "read" => {}
+        "parse" => {
+            for envelope in envelopes {
+                let json = Envelope::parse(envelope)?.json()?;
+                std::hint::black_box(Report::from_json(&json)?);
+            }
+        }
         "verify" => {
             for envelope in envelopes {
                 std::hint::black_box(delivery(envelope, &psks)?);

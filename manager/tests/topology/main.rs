@@ -6,6 +6,8 @@
 //! where it matters `boot`. The state is settled after each group of one `received_at`, and at the
 //! end 1 s after the last. `paths.json`, if there is one, lists path queries: `from`, `to`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

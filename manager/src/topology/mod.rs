@@ -102,7 +102,7 @@ pub enum Applied {
 /// All that is known of the fleet.
 #[derive(Debug, Default)]
 pub struct State {
-    agents: Vec<Option<Agent>>,
+    agents: Vec<Option<Box<Agent>>>,
     free: Vec<AgentIx>,
     by_id: HashMap<AgentId, AgentIx>,
     index: Index,
@@ -259,7 +259,7 @@ impl State {
     }
 
     fn agent(&self, ix: AgentIx) -> Option<&Agent> {
-        self.agents.get(ix as usize)?.as_ref()
+        self.agents.get(ix as usize)?.as_deref()
     }
 
     fn find(&self, id: AgentId) -> Option<AgentIx> {
@@ -269,7 +269,7 @@ impl State {
     /// All agents in order of id.
     fn in_order(&self) -> Vec<(AgentIx, &Agent)> {
         let numbered = self.agents.iter().zip(0..);
-        let mut agents: Vec<_> = numbered.filter_map(|(agent, ix)| Some((ix, agent.as_ref()?))).collect();
+        let mut agents: Vec<_> = numbered.filter_map(|(agent, ix)| Some((ix, agent.as_deref()?))).collect();
         agents.sort_unstable_by_key(|(_, agent)| agent.id);
         agents
     }
@@ -296,7 +296,7 @@ impl State {
 
     /// Replaces an agent's record by one of another structure.
     fn replace(&mut self, ix: AgentIx, receipt: &Receipt, report: &Report) {
-        let Some(old) = self.agents.get(ix as usize).and_then(Option::as_ref) else { return };
+        let Some(old) = self.agents.get(ix as usize).and_then(Option::as_deref) else { return };
         let agent = Agent::build(receipt, report, &mut self.index.keys, old.names.clone(), Some(old));
         let (before, after) = (Index::topics(old), Index::topics(&agent));
         let changed = difference(&before, &after);
@@ -310,7 +310,7 @@ impl State {
     /// Puts a record in place, and marks those whom its topics concern, which the index now knows.
     fn install(&mut self, ix: AgentIx, agent: Agent, changed: &[(index::Topic, u64)]) {
         self.index.add(ix, &agent);
-        self.agents[ix as usize] = Some(agent);
+        self.agents[ix as usize] = Some(Box::new(agent));
         self.touch(ix, changed, false);
     }
 
@@ -319,15 +319,17 @@ impl State {
         for key in self.flips(ix, report) {
             self.stash(key);
         }
-        let Some(agent) = self.agents.get_mut(ix as usize).and_then(Option::as_mut) else { return };
+        let Some(agent) = self.agents.get_mut(ix as usize).and_then(Option::as_deref_mut) else { return };
         agent.tick = receipt.tick;
         agent.received_at = receipt.received_at;
         agent.times = [report.observed_at, agent.times[0], agent.times[1]];
         for (device, reported) in agent.devices.iter_mut().zip(&report.system.wireguard) {
-            for (half, peer) in device.halves.iter_mut().zip(&reported.peers) {
+            let halves = device.halves.iter_mut().zip(&mut device.briefs);
+            for ((half, brief), peer) in halves.zip(&reported.peers) {
                 half.age_s = record::age_of(peer);
-                half.rtt_us = peer.rtt_us;
+                half.rtt_us = peer.rtt_us.unwrap_or(0);
                 half.samples.push(peer.rx_bytes, peer.tx_bytes);
+                *brief = half.brief(agent.interval_s);
             }
         }
     }
@@ -337,12 +339,12 @@ impl State {
         let mut found = Vec::new();
         let Some(agent) = self.agent(ix) else { return found };
         for (device, reported) in agent.devices.iter().zip(&report.system.wireguard) {
-            for (half, peer) in device.halves.iter().zip(&reported.peers) {
+            let halves = device.halves.iter().zip(&device.briefs);
+            for ((half, brief), peer) in halves.zip(&reported.peers) {
                 let age_s = record::age_of(peer);
-                let mut samples = half.samples;
-                samples.push(peer.rx_bytes, peer.tx_bytes);
                 let handshake = wireguard::handshake(age_s, half.keepalive_s, agent.interval_s);
-                if handshake != half.handshake(agent) || samples.unanswered() != half.samples.unanswered() {
+                let trying = half.samples.would_be_unanswered(peer.rx_bytes, peer.tx_bytes);
+                if (handshake, trying) != (brief.handshake, brief.trying) {
                     let near = edge::Near { agent: ix, slot: device.slot };
                     wireguard::half_edges(self, near, device, half.key, &mut found);
                 }

@@ -83,11 +83,11 @@ impl State {
                 let near = Near { agent: ix, slot: device.slot };
                 let own = device.key.unwrap_or(NONE);
                 let side = side_of(agent, Some(device), None, Shared::No);
-                rows.extend(device.halves.iter().map(|half| {
-                    let known = Some((half.handshake(agent), half.samples.unanswered()));
-                    let shared = shared[half.key as usize];
-                    let side = Side { half: known, keepalive: half.keepalive_s > 0, shared, ..side };
-                    Row { near, own, peer: half.key, side, next: NONE }
+                rows.extend(device.briefs.iter().map(|brief| {
+                    let half = Some((brief.handshake, brief.trying));
+                    let side =
+                        Side { half, keepalive: brief.keepalive, shared: shared[brief.key as usize], ..side };
+                    Row { near, own, peer: brief.key, side, next: NONE }
                 }));
             }
         }

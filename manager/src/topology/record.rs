@@ -11,8 +11,9 @@ use proto::report::{
 
 use super::edge::EdgeKey;
 use super::keys::{KeyIx, Keys};
+use super::shape::Handshake;
 use super::traffic::Samples;
-use super::{Receipt, fingerprint};
+use super::{Receipt, fingerprint, wireguard};
 
 /// Index of an agent in the state.
 pub(super) type AgentIx = u32;
@@ -80,7 +81,19 @@ pub(super) struct Device {
     pub(super) key: Option<KeyIx>,
     pub(super) listen_port: u16,
     pub(super) fwmark: Option<u32>,
+    /// What edges rest on, apart from the rest: for each of `halves` in their order.
+    pub(super) briefs: Box<[Brief]>,
     pub(super) halves: Box<[Half]>,
+}
+
+/// What the edges of a WireGuard peer rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Brief {
+    pub(super) key: KeyIx,
+    pub(super) handshake: Handshake,
+    /// Whether its initiations go unanswered.
+    pub(super) trying: bool,
+    pub(super) keepalive: bool,
 }
 
 /// One end's view of a WireGuard peer.
@@ -89,7 +102,8 @@ pub(super) struct Half {
     pub(super) key: KeyIx,
     /// Seconds since the last handshake; [`NEVER`] for none.
     pub(super) age_s: u32,
-    pub(super) rtt_us: Option<u32>,
+    /// Round-trip time; 0 for none.
+    pub(super) rtt_us: u32,
     pub(super) keepalive_s: u16,
     pub(super) has_psk: bool,
     pub(super) endpoint: Option<Endpoint>,
@@ -153,6 +167,7 @@ impl Agent {
             Some(old) if old.boot == receipt.boot => [report.observed_at, old.times[0], old.times[1]],
             _ => [report.observed_at, 0, 0],
         };
+        let interval_s = report.interval_s.clamp(1, 3600);
         let devices = system.wireguard.iter().map(|device| {
             let slot = slot_of(&mut names, &device.name);
             let before = old
@@ -160,12 +175,14 @@ impl Agent {
                 .and_then(|old| old.devices.iter().find(|before| before.slot == slot));
             let key = device.public_key.map(|key| keys.intern(key));
             let halves = device.peers.iter().map(|peer| build_half(peer, before, keys, &mut names));
+            let halves: Box<[Half]> = halves.collect();
             Device {
                 slot,
                 key,
                 listen_port: device.listen_port,
                 fwmark: device.fwmark.filter(|mark| *mark != 0),
-                halves: halves.collect(),
+                briefs: halves.iter().map(|half| half.brief(interval_s)).collect(),
+                halves,
             }
         });
         let devices = devices.collect();
@@ -194,7 +211,7 @@ impl Agent {
             boot: receipt.boot,
             tick: receipt.tick,
             received_at: receipt.received_at,
-            interval_s: report.interval_s.clamp(1, 3600),
+            interval_s,
             silent: false,
             fingerprint: fingerprint::fingerprint(report, &receipt.relay),
             relay: receipt.relay.as_slice().into(),
@@ -278,8 +295,24 @@ impl Iface {
 }
 
 impl Device {
+    pub(super) fn brief(&self, key: KeyIx) -> Option<&Brief> {
+        self.briefs.iter().find(|brief| brief.key == key)
+    }
+
     pub(super) fn half(&self, key: KeyIx) -> Option<&Half> {
-        self.halves.iter().find(|half| half.key == key)
+        let place = self.briefs.iter().position(|brief| brief.key == key)?;
+        self.halves.get(place)
+    }
+}
+
+impl Half {
+    pub(super) fn brief(&self, interval_s: u32) -> Brief {
+        Brief {
+            key: self.key,
+            handshake: wireguard::handshake(self.age_s, self.keepalive_s, interval_s),
+            trying: self.samples.unanswered(),
+            keepalive: self.keepalive_s > 0,
+        }
     }
 }
 
@@ -352,7 +385,7 @@ fn build_half(
     Half {
         key,
         age_s: age_of(peer),
-        rtt_us: peer.rtt_us,
+        rtt_us: peer.rtt_us.unwrap_or(0),
         keepalive_s: peer.keepalive_s.unwrap_or(0),
         has_psk: peer.has_psk,
         endpoint: peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names)),

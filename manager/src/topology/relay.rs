@@ -8,7 +8,10 @@ use super::shape::{EdgeState, Layer, Relation};
 /// The hops of an agent's latest report. A relay that never reported itself is left out, with the
 /// two hops that touch it.
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
-    found.extend(hops(state, ix).into_iter().flatten());
+    match state.agent(ix) {
+        Some(agent) if agent.relay.is_empty() => found.push(hop(ix, Far::Manager)),
+        _ => found.extend(hops(state, ix).into_iter().flatten()),
+    }
 }
 
 /// The hops in order; `None` where an end is no agent that we know.
@@ -43,7 +46,13 @@ pub(super) fn users(state: &State, key: EdgeKey) -> Vec<AgentIx> {
 pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
     let lively = |ix: AgentIx| state.agent(ix).is_some_and(|agent| !agent.silent);
     // The sender's own report tells most often; only where it does not, those of others are asked.
-    let own = lively(key.near.agent) && hops(state, key.near.agent).first() == Some(&Some(key));
+    let direct = |ix| state.agent(ix).is_some_and(|agent| agent.relay.is_empty());
+    let own = lively(key.near.agent)
+        && if direct(key.near.agent) {
+            key.far == Far::Manager
+        } else {
+            hops(state, key.near.agent).first() == Some(&Some(key))
+        };
     let fresh = own || users(state, key).iter().any(|ix| lively(*ix));
     let state = if fresh { EdgeState::Up } else { EdgeState::Unknown };
     Facts { state, relation: Relation::Delivery, seen: [true, false] }

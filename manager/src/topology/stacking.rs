@@ -33,7 +33,8 @@ pub(super) fn pair(agent: &Agent, interface: &Iface) -> Option<Slot> {
 /// Which other VPN an interface is of, by its name and kind. A userspace WireGuard device is a tun
 /// device too, and is none.
 pub(super) fn foreign_vpn(agent: &Agent, interface: &Iface) -> Option<&'static str> {
-    if agent.device(interface.slot).is_some() {
+    let virtual_link = matches!(interface.kind, InterfaceKind::Tun | InterfaceKind::Tap);
+    if !virtual_link || agent.device(interface.slot).is_some() {
         return None;
     }
     vpn_of_name(agent.name(interface.slot), interface.kind)

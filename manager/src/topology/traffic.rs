@@ -52,30 +52,39 @@ pub struct Loss {
     pub window_s: u64,
 }
 
-/// A peer's counters in the last three reports, newest first.
+/// A peer's counters in the last report, and how they grew in the two intervals before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Samples {
-    rx: [u64; 3],
-    tx: [u64; 3],
+    rx: u64,
+    tx: u64,
+    /// Newest first; [`WIDE`] stands for that much and more.
+    rx_growth: [u32; 2],
+    tx_growth: [u32; 2],
     count: u8,
     reset: bool,
 }
 
+/// 4 GiB and more between two reports: over 1 Gbit/s at 30 s. Enough to know that it is data; loss
+/// is not told from it.
+const WIDE: u32 = u32::MAX;
+
 impl Samples {
     /// Takes the counters of a new report. A decrease is a new baseline, never a rate (E7).
     pub(super) fn push(&mut self, rx: u64, tx: u64) {
-        self.reset = self.count > 0 && (rx < self.rx[0] || tx < self.tx[0]);
+        self.reset = self.count > 0 && (rx < self.rx || tx < self.tx);
         self.count = if self.reset { 1 } else { (self.count + 1).min(3) };
-        self.rx = [rx, self.rx[0], self.rx[1]];
-        self.tx = [tx, self.tx[0], self.tx[1]];
+        let growth = |new: u64, old: u64| u32::try_from(new.saturating_sub(old)).unwrap_or(WIDE);
+        self.rx_growth = [growth(rx, self.rx), self.rx_growth[0]];
+        self.tx_growth = [growth(tx, self.tx), self.tx_growth[0]];
+        (self.rx, self.tx) = (rx, tx);
     }
 
     pub(super) fn rx(&self) -> u64 {
-        self.rx[0]
+        self.rx
     }
 
     pub(super) fn tx(&self) -> u64 {
-        self.tx[0]
+        self.tx
     }
 
     /// Whether the last report's counters were lower than those before: the peer was added again,
@@ -86,12 +95,24 @@ impl Samples {
 
     /// Bytes received and sent between the last two reports.
     pub(super) fn last(&self) -> Option<(u64, u64)> {
-        (self.count >= 2).then(|| (self.rx[0] - self.rx[1], self.tx[0] - self.tx[1]))
+        (self.count >= 2).then(|| (u64::from(self.rx_growth[0]), u64::from(self.tx_growth[0])))
     }
 
     /// Whether handshake initiations went out and nothing came back (E6).
     pub(super) fn unanswered(&self) -> bool {
-        self.last().is_some_and(|(rx, tx)| rx == 0 && tx > 0 && tx % INITIATION == 0)
+        self.last().is_some_and(|(rx, tx)| rx == 0 && is_initiations(tx))
+    }
+
+    /// What [`Samples::unanswered`] will be once these counters are pushed.
+    pub(super) fn would_be_unanswered(&self, rx: u64, tx: u64) -> bool {
+        self.count > 0 && rx == self.rx && tx > self.tx && is_initiations(tx - self.tx)
+    }
+
+    /// The counters of the last three reports from the oldest of them on, newest first.
+    fn three(&self, growth: [u32; 2]) -> Option<[u64; 3]> {
+        let [new, old] = growth;
+        let all = self.count >= 3 && new != WIDE && old != WIDE;
+        all.then(|| [u64::from(old) + u64::from(new), u64::from(old), 0])
     }
 
     /// The class of what flowed between the last two reports, `times` those of all three, by both
@@ -123,6 +144,11 @@ impl Samples {
     }
 }
 
+/// Whether so many bytes are handshake initiations alone.
+fn is_initiations(bytes: u64) -> bool {
+    bytes > 0 && bytes < u64::from(WIDE) && bytes % INITIATION == 0
+}
+
 /// Whether so many bytes in so long must hold data: they are no sum of a plausible number of
 /// initiations, responses and keepalives (E4).
 fn is_data(bytes: u64, span_ms: i64, keepalive_ms: i64) -> bool {
@@ -143,11 +169,10 @@ fn is_data(bytes: u64, span_ms: i64, keepalive_ms: i64) -> bool {
 /// The loss from a sender's `tx` to a receiver's `rx`, when both were sampled three times without
 /// a reset and enough was sent.
 pub(super) fn loss(sender: (&Samples, &[i64; 3]), receiver: (&Samples, &[i64; 3])) -> Option<Loss> {
-    let (sent, sent_at) = (&sender.0.tx, sender.1);
-    let (got, got_at) = (&receiver.0.rx, receiver.1);
-    let sampled =
-        |samples: &Samples, at: &[i64; 3]| samples.count >= 3 && at[0] > at[1] && at[1] > at[2] && at[2] > 0;
-    if !sampled(sender.0, sent_at) || !sampled(receiver.0, got_at) {
+    let (sent_at, got_at) = (sender.1, receiver.1);
+    let sent = &sender.0.three(sender.0.tx_growth)?;
+    let got = &receiver.0.three(receiver.0.rx_growth)?;
+    if [sent_at, got_at].iter().any(|at| at[0] <= at[1] || at[1] <= at[2] || at[2] <= 0) {
         return None;
     }
     let (from, to) = (sent_at[2].max(got_at[2]), sent_at[0].min(got_at[0]));

@@ -3,7 +3,7 @@
 use super::State;
 use super::edge::{EdgeKey, Facts, Far, Near};
 use super::keys::KeyIx;
-use super::record::{Agent, AgentIx, Device, Half, NEVER};
+use super::record::{Agent, AgentIx, Brief, Device, Half, NEVER};
 use super::shape::{EdgeState, Handshake, Layer, Relation};
 
 /// Seconds after which a session must not be used any more (REJECT_AFTER_TIME).
@@ -15,8 +15,8 @@ const ZEROED_AFTER_S: u32 = 540;
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
     let Some(agent) = state.agent(ix) else { return };
     for device in &agent.devices {
-        for half in &device.halves {
-            half_edges(state, Near { agent: ix, slot: device.slot }, device, half.key, found);
+        for brief in &device.briefs {
+            half_edges(state, Near { agent: ix, slot: device.slot }, device, brief.key, found);
         }
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn half_edges(state: &State, near: Near, device: &Device, peer: KeyIx
 
 fn holds(state: &State, owner: Near, key: Option<KeyIx>) -> bool {
     let device = state.agent(owner.agent).and_then(|agent| agent.device(owner.slot));
-    device.zip(key).is_some_and(|(device, key)| device.half(key).is_some())
+    device.zip(key).is_some_and(|(device, key)| device.brief(key).is_some())
 }
 
 /// The age class of a peer's handshake (E3). With keepalive the initiator alone rekeys, so that
@@ -117,7 +117,7 @@ fn sides(state: &State, key: EdgeKey) -> ([Side; 2], bool) {
     let own_key = |end: Option<(&Agent, Option<&Device>)>| end.and_then(|(_, device)| device?.key);
     let side = |end: Option<(&Agent, Option<&Device>)>, peer: Option<KeyIx>| {
         let Some((agent, device)) = end else { return Side::default() };
-        let half = device.zip(peer).and_then(|(device, peer)| device.half(peer));
+        let half = device.zip(peer).and_then(|(device, peer)| device.brief(peer));
         side_of(agent, device, half, peer.map_or(Shared::No, |peer| Shared::of(state, peer)))
     };
     match key.far {
@@ -126,10 +126,10 @@ fn sides(state: &State, key: EdgeKey) -> ([Side; 2], bool) {
     }
 }
 
-pub(super) fn side_of(agent: &Agent, device: Option<&Device>, half: Option<&Half>, shared: Shared) -> Side {
+pub(super) fn side_of(agent: &Agent, device: Option<&Device>, half: Option<&Brief>, shared: Shared) -> Side {
     Side {
-        half: half.map(|half| (half.handshake(agent), half.samples.unanswered())),
-        keepalive: half.is_some_and(|half| half.keepalive_s > 0),
+        half: half.map(|half| (half.handshake, half.trying)),
+        keepalive: half.is_some_and(|half| half.keepalive),
         fresh: !agent.silent,
         up: device.is_some_and(|device| agent.is_up(device.slot)),
         shared,

@@ -167,8 +167,8 @@ fn dump(path: &Path) -> Result<ExitCode, Failure> {
     report.observed_at = now.wall;
     let (boot, nonce) = (BootId::random().map_err(failed)?, Nonce::random().map_err(failed)?);
     let json = report::to_json(&mut report);
-    let mut message = Message::report(1, nonce, json, now, report.observed_at);
-    let sealed = message.seal(agent, boot, &secret, Clock::default(), Moment::now());
+    let mut message = Message::report(boot, 1, nonce, json, now, report.observed_at);
+    let sealed = message.seal(agent, &secret, Clock::default(), Moment::now());
     write_dump(path, &sealed.bytes).map_err(|error| failed(format!("{}: {error}", path.display())))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -182,7 +182,7 @@ fn write_dump(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => OpenOptions::new().write(true).open(path)?.write_all(bytes),
-        _ => atomic::write(path, bytes),
+        _ => atomic::write(path, bytes, atomic::PUBLIC),
     }
 }
 

@@ -14,6 +14,10 @@ use proto::psk::{PskSource, Secret};
 use proto::settings::{SettingError, Settings};
 use proto::txt;
 
+/// Memory for reports that wait (KiB): at a report of 900 bytes deflated every 30 s, all of an hour and
+/// every tenth of three days.
+const SPOOL_KB: u64 = 1024;
+
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,6 +33,10 @@ pub struct Config {
     pub allow: Vec<Cidr>,
     /// Time between two reports, before jitter.
     pub interval: Duration,
+    /// Memory for reports that wait: bytes.
+    pub spool: usize,
+    /// File that keeps them over a restart, if any.
+    pub spool_file: Option<PathBuf>,
     /// Folder of `agent_id.txt`.
     pub state_dir: PathBuf,
     /// The least important messages that are logged.
@@ -94,6 +102,8 @@ impl Config {
                 })?
                 .unwrap_or_default(),
             interval: interval(settings)?,
+            spool: spool(settings)?,
+            spool_file: settings.get("SPOOL_FILE").map(PathBuf::from),
             state_dir: settings.get("STATE_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from),
             log_level: log_level(settings)?,
         })
@@ -149,6 +159,11 @@ pub fn listen(settings: &Settings) -> Result<SocketAddr, SettingError> {
 pub fn interval(settings: &Settings) -> Result<Duration, SettingError> {
     let default = limits::REPORT_INTERVAL.as_secs();
     settings.number("REPORT_INTERVAL", 1, 3600, default).map(Duration::from_secs)
+}
+
+fn spool(settings: &Settings) -> Result<usize, SettingError> {
+    let kib = settings.number("SPOOL_KB", 0, 65_536, SPOOL_KB)?;
+    Ok(usize::try_from(kib).map_or(usize::MAX, |kib| kib << 10))
 }
 
 /// The least important messages that are logged.
@@ -265,6 +280,7 @@ mod tests {
         assert_eq!(config.interval, Duration::from_secs(30));
         assert_eq!((config.state_dir, config.log_level), (PathBuf::from("."), LevelFilter::Info));
         assert!(config.allow.is_empty() && config.admin_secret.is_none());
+        assert_eq!((config.spool, config.spool_file), (1 << 20, None));
     }
 
     #[test]
@@ -324,5 +340,7 @@ mod tests {
         assert!(refusal("DNS=n\nAGENT_ALLOW=10.0.0.0/33").starts_with("AGENT_ALLOW=10.0.0.0/33: "));
         assert!(refusal("DNS=n\nLOG_LEVEL=loud").contains("error, warn, info, debug or trace"));
         assert!(refusal("DNS=n\nREPORT_INTERVAL=0").contains("1 to 3600"));
+        assert!(refusal("DNS=n\nSPOOL_KB=65537").contains("0 to 65536"));
+        assert_eq!(config("DNS=n\nSPOOL_KB=0").unwrap().spool, 0);
     }
 }

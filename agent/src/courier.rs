@@ -40,6 +40,8 @@ pub enum Verdict {
     Dropped(Reason),
     /// It waits.
     Held(Reason),
+    /// It waits because of what it is, or so unsigned answers say: others may be taken.
+    Unwanted(Reason),
 }
 
 /// What it takes to reach the manager.
@@ -85,7 +87,7 @@ impl Courier {
     /// Brings a message to the manager, over one way after the other, or finds out why not.
     pub fn deliver(&mut self, message: &mut Message, shared: &Shared, mut tried: Tried) -> Verdict {
         let own = shared.identity().agent;
-        let mut relay_failed = None;
+        let (mut unwanted, mut relay_failed) = (false, None);
         loop {
             match shared.with_route(|route| route.next(own, &mut tried, Instant::now())) {
                 Step::Ask(neighbours) => self.ask(&neighbours, shared),
@@ -101,11 +103,17 @@ impl Courier {
                         shared.with_route(|route| route.failed(&way, Instant::now()));
                     }
                     match way {
-                        Way::Direct => self.direct = reason.clone(),
+                        Way::Direct => {
+                            unwanted = matches!(reason, Reason::RefusedUnread(_));
+                            self.direct = reason.clone();
+                        }
                         Way::Relay(_) => relay_failed = Some(reason.clone()),
                     }
                 }
-                Step::GiveUp => return Verdict::Held(self.no_way(message.kind, relay_failed, shared)),
+                Step::GiveUp => {
+                    let reason = self.no_way(message.kind, relay_failed, shared);
+                    return if unwanted { Verdict::Unwanted(reason) } else { Verdict::Held(reason) };
+                }
             }
         }
     }
@@ -189,8 +197,7 @@ impl Courier {
         shared: &Shared,
     ) -> Option<Outcome> {
         let secret = self.psk.secrets().get(psk)?;
-        let identity = shared.identity();
-        let sealed = message.seal(identity.agent, identity.boot, secret, shared.clock(), Moment::now());
+        let sealed = message.seal(shared.identity().agent, secret, shared.clock(), Moment::now());
         let (url, time) = self.target(way, patience, message.kind, shared);
         let outcome = match self.client.post(&url, &sealed.bytes, time) {
             Ok((status, body)) => Outcome::of_answer(status, &body, sealed.nonce, &sealed.mac, secret),

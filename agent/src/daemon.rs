@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use proto::psk::{self, PskError, Secret};
 
 use crate::api::{self, Api};
 use crate::api_error;
+use crate::clock::Moment;
 use crate::collect::{self, Sources};
 use crate::config::Config;
 use crate::courier::Courier;
@@ -22,6 +23,8 @@ use crate::forward::Forwarder;
 use crate::identity::{self, IdentityError, Origin};
 use crate::psk_keeper::PskKeeper;
 use crate::shared::Shared;
+use crate::spool::Spool;
+use crate::spool_file;
 
 /// Connections to the endpoint at once: neighbours ask seldom.
 const CONNECTIONS: usize = 64;
@@ -105,8 +108,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
         Err(error) => log::error!("the endpoint has failed, reports go on without it: {error}"),
     };
     spawn("gate", GATE_STACK, running.clone(), serve)?;
+    let spool = Arc::new(Mutex::new(load_spool(&config, &shared)));
     let courier = Courier::new(config.manager, PskKeeper::new(config.psk, Instant::now()));
-    let cycle = Cycle::new(sources, shared, courier, config.interval);
+    let cycle = Cycle::new(sources, Arc::clone(&shared), courier, Arc::clone(&spool));
     let ends = Ends(stop.clone());
     let cycle = spawn("cycle", LOOP_STACK, running, move || {
         let _ends = ends;
@@ -118,6 +122,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let _ = nudge.send(Nudge::Stop);
     // A delivery that hangs is left behind: the process ends.
     let _ = ended.recv_timeout(PATIENCE);
+    if let Some(path) = &config.spool_file {
+        let spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+        match spool_file::save(path, &spool, shared.identity().agent) {
+            Ok(0) => {}
+            Ok(reports) => log::info!("{reports} reports that wait are saved in {}", path.display()),
+            Err(error) => log::error!("{} reports that wait are lost: {error}", spool.len()),
+        }
+    }
     if cycle.is_finished() && cycle.join().is_err() { Err(StartError::Crashed) } else { Ok(()) }
 }
 
@@ -143,6 +155,22 @@ fn shared_state(config: &Config, hardware: String) -> Result<Shared, IdentityErr
         }
     }
     Shared::new(agent, config.state_dir.clone(), hardware, config.interval)
+}
+
+fn load_spool(config: &Config, shared: &Shared) -> Spool {
+    let Some(path) = &config.spool_file else { return Spool::new(config.spool) };
+    match spool_file::load(path, config.spool, shared.identity().agent, Moment::now()) {
+        Ok(spool) => {
+            if !spool.is_empty() {
+                log::info!("{} reports of an earlier start wait to be delivered", spool.len());
+            }
+            spool
+        }
+        Err(error) => {
+            log::error!("{error}");
+            Spool::new(config.spool)
+        }
+    }
 }
 
 fn api(

@@ -95,7 +95,7 @@ pub fn load_or_create(folder: &Path, hardware: &str) -> Result<(AgentId, Origin)
 /// When the file cannot be written.
 pub fn store(folder: &Path, id: AgentId, hardware: &str) -> Result<(), IdentityError> {
     let path = folder.join(FILE);
-    atomic::write(&path, format!("{id}\nhardware {hardware}\n").as_bytes())
+    atomic::write(&path, format!("{id}\nhardware {hardware}\n").as_bytes(), atomic::PUBLIC)
         .map_err(|error| IdentityError::Write(path, error))
 }
 

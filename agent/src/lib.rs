@@ -41,6 +41,7 @@ pub mod resets;
 pub mod route;
 pub mod shared;
 pub mod spool;
+pub mod spool_file;
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,63 +9,70 @@ use serde::Serialize;
 
 use crate::clock::{self, Clock, Moment};
 
-/// One message. Its tick and nonce stay when it is sent again; it is signed at each sending.
+/// One message. Its boot, tick and nonce stay when it is sent again, even by a later start of the
+/// agent; it is signed at each sending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Which kind.
     pub kind: Kind,
-    /// Its number in this start of the agent; a first contact has 0.
+    /// The start of the agent that made it.
+    pub boot: BootId,
+    /// Its number in that start; a first contact has 0.
     pub tick: u64,
     /// Its name.
     pub nonce: Nonce,
-    json: Vec<u8>,
-    observed: Option<Observed>,
+    /// Its payload.
+    pub json: Vec<u8>,
+    /// When a report's host was read.
+    pub observed: Option<Observed>,
 }
 
 /// When a report's host was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Observed {
+pub struct Observed {
     /// On this host's clocks.
-    then: Moment,
+    pub then: Moment,
     /// On the manager's, as the payload has it now.
-    at: i64,
+    pub at: i64,
+    /// The host has started anew since, so `then` tells nothing of the time in the payload.
+    pub settled: bool,
 }
 
 impl Message {
     /// A report that was read at `then`, as JSON.
     #[must_use]
-    pub fn report(tick: u64, nonce: Nonce, json: Vec<u8>, then: Moment, observed_at: i64) -> Self {
-        let observed = Some(Observed { then, at: observed_at });
-        Self { kind: Kind::Report, tick, nonce, json, observed }
+    pub fn report(
+        boot: BootId,
+        tick: u64,
+        nonce: Nonce,
+        json: Vec<u8>,
+        then: Moment,
+        observed_at: i64,
+    ) -> Self {
+        let observed = Some(Observed { then, at: observed_at, settled: false });
+        Self { kind: Kind::Report, boot, tick, nonce, json, observed }
     }
 
     /// The first contact.
     #[must_use]
-    pub fn register(nonce: Nonce, hardware: &str, hostname: &str) -> Self {
+    pub fn register(boot: BootId, nonce: Nonce, hardware: &str, hostname: &str) -> Self {
         let payload = Register { hardware, hostname, agent_version: crate::VERSION };
         let json = serde_json::to_vec(&payload).expect("three texts are plain data");
-        Self { kind: Kind::Register, tick: 0, nonce, json, observed: None }
+        Self { kind: Kind::Register, boot, tick: 0, nonce, json, observed: None }
     }
 
     /// Signs it for sending at `now`. A report whose time turns out to be wrong, because the clock
     /// was learned or set since, gets the right one first.
-    pub fn seal(
-        &mut self,
-        agent: AgentId,
-        boot: BootId,
-        secret: &Secret,
-        clock: Clock,
-        now: Moment,
-    ) -> Sealed {
+    pub fn seal(&mut self, agent: AgentId, secret: &Secret, clock: Clock, now: Moment) -> Sealed {
         self.restamp(clock, now);
-        let Self { kind, tick, nonce, ref json, .. } = *self;
+        let Self { kind, boot, tick, nonce, ref json, .. } = *self;
         Draft { kind, agent, boot, tick, nonce, json }.seal(secret, clock.manager_time(now))
     }
 
     fn restamp(&mut self, clock: Clock, now: Moment) {
         let Some(observed) = &mut self.observed else { return };
         let at = clock.manager_time_then(observed.then, now);
-        if !clock::differ(at, observed.at) {
+        if observed.settled || !clock::differ(at, observed.at) {
             return;
         }
         if let Ok(mut report) = serde_json::from_slice::<Report>(&self.json) {
@@ -95,7 +102,7 @@ mod tests {
 
     fn sealed(message: &mut Message, clock: Clock, now: Moment) -> (Report, i64) {
         let secret = Secret::new("correct horse battery staple").unwrap();
-        let sealed = message.seal(AgentId([1; 16]), BootId([2; 16]), &secret, clock, now);
+        let sealed = message.seal(AgentId([1; 16]), &secret, clock, now);
         let envelope = Envelope::parse(&sealed.bytes).unwrap();
         assert!(envelope.is_signed_with(&secret));
         (Report::from_json(&envelope.json().unwrap()).unwrap(), envelope.header.sent_at)
@@ -106,7 +113,7 @@ mod tests {
         let then = Moment { wall: TODAY - 2 * YEAR, uptime: 10_000 };
         let report = Report { observed_at: then.wall, ..Report::default() };
         let json = serde_json::to_vec(&report).unwrap();
-        let mut message = Message::report(1, Nonce([3; 16]), json, then, then.wall);
+        let mut message = Message::report(BootId([2; 16]), 1, Nonce([3; 16]), json, then, then.wall);
         // Nothing is known yet: sent as it is.
         let (sent, sent_at) = sealed(&mut message, Clock::default(), then);
         assert_eq!((sent.observed_at, sent_at), (then.wall, then.wall));
@@ -122,11 +129,15 @@ mod tests {
         let (sent, sent_at) = sealed(&mut message, Clock::default(), later);
         assert_eq!((sent.observed_at, sent_at), (TODAY, TODAY + 3_600_000));
         assert_eq!((message.tick, message.nonce), (1, Nonce([3; 16])));
+        // After a new start of the host its uptime begins anew: the time stays as it is.
+        message.observed.as_mut().unwrap().settled = true;
+        let (sent, _) = sealed(&mut message, Clock::default(), Moment { wall: 0, uptime: 5 });
+        assert_eq!(sent.observed_at, TODAY);
     }
 
     #[test]
     fn the_first_contact_says_who_asks() {
-        let message = Message::register(Nonce([3; 16]), "abc", "router");
+        let message = Message::register(BootId([2; 16]), Nonce([3; 16]), "abc", "router");
         let json: serde_json::Value = serde_json::from_slice(&message.json).unwrap();
         let expected = serde_json::json!({
             "hardware": "abc", "hostname": "router", "agent_version": crate::VERSION

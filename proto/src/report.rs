@@ -48,7 +48,8 @@ pub struct Report {
 pub struct Delivery {
     /// Reports that wait to be sent, this one not counted.
     pub spooled: u64,
-    /// Reports given up since the agent started, because the spool was full or they were refused.
+    /// Reports given up since the agent started (or since an earlier start whose spool it took over):
+    /// refused, thinned out with age, or the oldest of a full spool.
     pub dropped: u64,
     /// Relays between this agent and the manager at its last success: 0 is direct; `None` while it
     /// has not reached the manager since it started.

@@ -55,6 +55,16 @@ pub const NAMES: &[Name] = &[
         "prefixes, comma-separated, that may read from the manager beside loopback; reports are taken from anywhere",
     ),
     name("REPORT_INTERVAL", "30", "seconds between two reports of an agent, 1 to 3600"),
+    name(
+        "SPOOL_KB",
+        "1024",
+        "memory in KiB for an agent's reports that cannot be delivered yet, 0 to 65536; the oldest go first",
+    ),
+    name(
+        "SPOOL_FILE",
+        "none",
+        "file in a tmpfs, such as `/run/kattila-spool`, that keeps those reports over a restart of the agent; written when it is stopped",
+    ),
     name("STATE_DIR", "`.`", "folder where the agent keeps `agent_id.txt`"),
     name("DATABASE", "`kattila_manager.db`", "path of the manager's database"),
     name("RETENTION", "48", "hours that the manager keeps raw reports, 1 to 8760"),

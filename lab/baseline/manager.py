@@ -2,7 +2,8 @@
 
 Speaks the real protocol and does the same work per report as the manager in Rust: MAC, clock,
 replay, a report row, the agent, its interfaces and edges, one durable commit, a signed answer.
-Nothing is made slow on purpose: WAL, prepared statements (sqlite3 keeps them), executemany.
+Nothing is made slow on purpose: WAL, executemany, a connection per request as Flask's documentation
+has it.
 
     PSK=... DATABASE=... PORT=... python manager.py     Flask's own threaded server
     PSK=... DATABASE=... gunicorn -w 2 -b ... manager:app
@@ -179,9 +180,9 @@ def healthcheck():
     return {"status": "ok", "agents": db().execute("SELECT count(*) FROM agents").fetchone()[0]}
 
 
-with connect() as first:
-    first.executescript(SCHEMA)
-first.close()
+# Stays open: SQLite would otherwise write its whole log back whenever a request is the only one.
+first = connect()
+first.executescript(SCHEMA)
 
 if __name__ == "__main__":
     import logging

@@ -270,9 +270,7 @@ impl Courier {
         let now = Instant::now();
         shared.with_route(|route| {
             for (address, brief) in answers {
-                let heard =
-                    brief.map(|brief| Heard { agent: brief.agent, distance: brief.distance, via: brief.via });
-                route.heard(own, address, heard, now);
+                route.heard(own, address, brief.as_ref().map(Heard::of), now);
             }
         });
     }

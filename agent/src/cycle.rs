@@ -17,6 +17,8 @@ use crate::deliver::Reason;
 use crate::discover;
 use crate::jitter;
 use crate::message::Message;
+use crate::prober::Prober;
+use crate::probes::Probes;
 use crate::psk_keeper::Reading;
 use crate::repeats::Repeats;
 use crate::report;
@@ -58,6 +60,7 @@ pub struct Cycle {
     tick: u64,
     registered: bool,
     delivered_once: bool,
+    prober: Prober,
     /// How often delivery failed in a row, and when it is tried again.
     retry: Backoff,
     /// When the next batch of what waits goes out.
@@ -71,6 +74,7 @@ impl Cycle {
     #[must_use]
     pub fn new(sources: Sources, shared: Arc<Shared>, courier: Courier, spool: Arc<Mutex<Spool>>) -> Self {
         let (identity, interval) = (shared.identity(), shared.interval());
+        let prober = Prober::new(Arc::clone(&shared));
         Self {
             sources,
             shared,
@@ -81,6 +85,7 @@ impl Cycle {
             tick: 0,
             registered: false,
             delivered_once: false,
+            prober,
             retry: Backoff::default(),
             drain: None,
             failures: Repeats::default(),
@@ -117,6 +122,8 @@ impl Cycle {
         }
         self.register();
         self.deliver_what_waits();
+        // At the end: a busy router measures badly.
+        self.prober.begin();
     }
 
     /// When what waits is tried again, if not in a turn before.
@@ -132,9 +139,14 @@ impl Cycle {
     /// Reads the host and makes a report of it.
     fn collect(&mut self) -> Option<Message> {
         let then = Moment::now();
-        let (system, problems) = collect::collect(&self.sources, SystemTime::now());
+        let (mut system, problems) = collect::collect(&self.sources, SystemTime::now());
         self.shared.set_host(&system);
         self.set_neighbours(&system);
+        // Not in the first turn: where a whole fleet starts, the others do not listen yet.
+        if self.tick > 0 {
+            self.prober.plan(&system);
+        }
+        self.prober.with(|probes| probes.fill(&mut system, Instant::now()));
         let clock = self.shared.clock();
         let hardware = self.shared.hardware().to_owned();
         let mut report = report::new(system, problems, hardware, self.interval);
@@ -152,7 +164,7 @@ impl Cycle {
     }
 
     fn set_neighbours(&self, system: &SystemData) {
-        let addresses = discover::neighbours(system, &[]);
+        let addresses = discover::neighbours(system, &self.prober.with(Probes::agents));
         let endpoint = |&address: &IpAddr| SocketAddr::new(address, limits::AGENT_PORT);
         let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
         self.shared.with_route(|route| route.set_neighbours(&endpoints));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proto::ids::Cidr;
 use proto::limits::agent_path;
-use proto::report::SystemData;
+use proto::report::{SystemData, WireGuardPeer};
 
 use crate::peer::Brief;
 use crate::push::Client;
@@ -55,6 +55,14 @@ impl Targets {
         }
         Self { addresses: addresses.into_iter().collect(), left_out }
     }
+}
+
+/// The addresses behind a peer that an agent may answer at: those of single hosts, then those of
+/// prefixes that are small enough to walk.
+pub fn addresses_of(peer: &WireGuardPeer) -> impl Iterator<Item = IpAddr> {
+    let walked = peer.allowed_ips.iter().copied().filter(|prefix| prefix.size() <= WALKED_MAX);
+    let (single, several): (Vec<Cidr>, Vec<Cidr>) = walked.partition(|prefix| prefix.size() == 1);
+    single.into_iter().chain(several).flat_map(hosts).filter(|&ip| can_be_asked(ip))
 }
 
 /// The addresses of a prefix that hosts may have: all but the first and last of an IPv4 network.
@@ -111,6 +119,14 @@ pub fn ask_all(client: &Client, addresses: &[SocketAddr]) -> io::Result<Vec<(Soc
     many_at_once(addresses, ASKERS, |address| ask(client, address))
 }
 
+/// Probes each address, up to [`ASKERS`] at once.
+///
+/// # Errors
+/// When not a single thread can be started.
+pub fn probe_some(client: &Client, addresses: &[SocketAddr]) -> io::Result<Vec<(SocketAddr, Option<Found>)>> {
+    many_at_once(addresses, ASKERS, |address| probe(client, address))
+}
+
 /// Calls `ask` for each address, from up to `threads` threads.
 fn many_at_once<T: Send>(
     addresses: &[SocketAddr],
@@ -145,7 +161,7 @@ fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, SocketAddr>>) -> Option<&'a Soc
 }
 
 /// Asks one address and measures the way to it. `None` when no agent answers there.
-pub fn probe(client: &Client, address: SocketAddr) -> Option<Found> {
+fn probe(client: &Client, address: SocketAddr) -> Option<Found> {
     // The question comes first: it wakes a sleeping tunnel, whose handshake is no part of the time.
     let peer = ask(client, address)?;
     let start = Instant::now();
@@ -174,7 +190,9 @@ pub fn neighbours(system: &SystemData, found: &[IpAddr]) -> Vec<IpAddr> {
         .collect()
 }
 
-fn own_addresses(system: &SystemData) -> BTreeSet<IpAddr> {
+/// All addresses of this host.
+#[must_use]
+pub fn own_addresses(system: &SystemData) -> BTreeSet<IpAddr> {
     let interfaces = system.interfaces.iter();
     interfaces.flat_map(|interface| &interface.addresses).map(|cidr| cidr.address()).collect()
 }
@@ -230,7 +248,7 @@ fn row(one: &Found) -> [String; 6] {
 mod tests {
     use super::*;
     use proto::ids::{AgentId, PublicKey};
-    use proto::report::{Interface, WireGuardDevice, WireGuardPeer};
+    use proto::report::{Interface, WireGuardDevice};
 
     fn system(own: &[&str], allowed_ips: &[&str]) -> SystemData {
         let cidrs = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>();

@@ -6,6 +6,7 @@
 //!                       psk_keeper) route: which way next)  └─▶ spool: what waits
 //! gate ─▶ api ─▶ shared ◀─ cycle                            what neighbours and admins ask
 //!          └─▶ forward ─▶ push    (relay: may it pass)       messages of other agents
+//! cycle ─▶ probes ─▶ discover                               who runs an agent, how far away
 //! cli ─▶ daemon | -sysinfo | -dump | -discover | -reset
 //! ```
 
@@ -32,6 +33,8 @@ pub mod order;
 pub mod parse;
 pub mod peer;
 pub mod pool;
+pub mod prober;
+pub mod probes;
 pub mod psk_keeper;
 pub mod push;
 pub mod relay;

@@ -13,6 +13,7 @@ use proto::limits;
 
 use crate::backoff::Backoff;
 use crate::jitter;
+use crate::peer::Brief;
 
 /// Neighbours remembered: those with the latest handshakes.
 pub const NEIGHBOURS_MAX: usize = 32;
@@ -60,6 +61,14 @@ pub struct Heard {
     pub distance: Option<u32>,
     /// Its own next relay.
     pub via: Option<AgentId>,
+}
+
+impl Heard {
+    /// The part of an agent's answer that matters here.
+    #[must_use]
+    pub fn of(brief: &Brief) -> Self {
+        Self { agent: brief.agent, distance: brief.distance, via: brief.via }
+    }
 }
 
 /// What to do next for a message.
@@ -226,17 +235,26 @@ impl Route {
         if ways.is_empty() { Onward::NoWay } else { Onward::Ways(ways) }
     }
 
-    /// A neighbour has answered, or not.
+    /// A neighbour that was asked for its way has answered, or not. One that is of no use is left
+    /// alone for a while.
     pub fn heard(&mut self, own: AgentId, address: SocketAddr, heard: Option<Heard>, now: Instant) {
         let wait = self.neighbour_wait;
         let Some(neighbour) = self.neighbours.iter_mut().find(|known| known.address == address) else {
             return;
         };
-        neighbour.heard = heard.map(|heard| (heard, now));
-        let useful = heard.filter(|heard| is_useful(heard, own));
-        if useful.is_none() {
+        if !heard.is_some_and(|heard| is_useful(&heard, own)) {
             neighbour.backoff.failed(now, wait, jitter::random());
         }
+        self.learned(own, address, heard, now);
+    }
+
+    /// What a neighbour says of its way, asked or not.
+    pub fn learned(&mut self, own: AgentId, address: SocketAddr, heard: Option<Heard>, now: Instant) {
+        let Some(neighbour) = self.neighbours.iter_mut().find(|known| known.address == address) else {
+            return;
+        };
+        neighbour.heard = heard.map(|heard| (heard, now));
+        let useful = heard.filter(|heard| is_useful(heard, own));
         if let Some(Way::Relay(relay)) = &mut self.current
             && relay.address == address
         {

@@ -51,6 +51,56 @@ fn every_kind_of_interface_is_told_as_the_kernel_tells_it() {
         assert!(seen.contains_key(*kind), "no {kind} was compared: {seen:?}");
     }
     reports_reach_the_manager(&done);
+    every_layer_is_on_the_map(&done);
+}
+
+/// Tunnels of the guest that are an edge, and the interface that carries them on `a`.
+const TUNNELS: &[(&str, &str, &str, &str)] = &[
+    ("wireguard", "a/wg0", "b/wg0", "eth0"),
+    ("wireguard", "a/wg0", "c/wg0", "eth0"),
+    ("overlay", "a/vxlan100", "b/vxlan100", "eth0"),
+    ("overlay", "a/vxlan101", "c/vxlan101", "wg0"),
+    ("overlay", "a/gre1", "b/gre1", "eth0"),
+    ("overlay", "a/gretap1", "c/gretap1", "eth0"),
+    ("overlay", "a/ipip1", "b/ipip1", "eth0"),
+    ("overlay", "a/sit1", "b/sit1", "eth0"),
+];
+
+fn every_layer_is_on_the_map(done: &Transcript) {
+    let map: Value = serde_json::from_str(&done.ok("map").unwrap()).unwrap();
+    let nodes = map["nodes"].as_array().unwrap();
+    let end = |end: &Value| {
+        let node = nodes.iter().find(|node| node["id"] == end["node"]).unwrap();
+        format!("{}/{}", node["name"].as_str().unwrap(), end["interface"].as_str().unwrap_or_default())
+    };
+    let mut edges: Vec<(String, [String; 2], String)> = Vec::new();
+    for edge in map["edges"].as_array().unwrap() {
+        let mut ends = [end(&edge["ends"][0]), end(&edge["ends"][1])];
+        ends.sort();
+        let word = |name: &str| edge[name].as_str().unwrap().to_owned();
+        assert!(!edge["evidence"].as_array().unwrap().is_empty(), "{edge:#}");
+        edges.push((word("layer"), ends, word("relation")));
+    }
+    let a = nodes.iter().find(|node| node["name"] == "a").unwrap();
+    let interface = |name: &str| {
+        a["interfaces"].as_array().unwrap().iter().find(|interface| interface["name"] == name).unwrap()
+    };
+    for (layer, one, other, below) in TUNNELS {
+        let ends = [(*one).to_owned(), (*other).to_owned()];
+        let is = |edge: &&(String, [String; 2], String)| edge.0 == *layer && edge.1 == ends;
+        let found: Vec<_> = edges.iter().filter(is).collect();
+        assert_eq!(found.len(), 1, "{layer} {ends:?}: {edges:#?}");
+        assert_eq!(found[0].2, "confirmed", "{layer} {ends:?}");
+        let name = one.split_once('/').unwrap().1;
+        assert_eq!(interface(name)["on"], serde_json::json!([below]), "{name} is carried by");
+    }
+    let wireguard = edges.iter().filter(|edge| edge.0 == "wireguard").count();
+    assert_eq!(wireguard, 3, "no other: {edges:#?}");
+    // The kernel counts a stray inner source in the interface's frame errors, and so does the report.
+    let again: Value = serde_json::from_str(&done.ok("a again").unwrap()).unwrap();
+    let report: Report = serde_json::from_value(again["report"].clone()).unwrap();
+    let wg0 = report.system.interfaces.iter().find(|one| one.name == "wg0").unwrap();
+    assert!(wg0.counters.rx_frame >= 3, "{:?}", wg0.counters);
 }
 
 /// The kinds that the guest's hosts have, as `ip -d` calls them.
@@ -118,6 +168,19 @@ fn guest() -> Kernel {
                wget -q -O- "http://127.0.0.1:5086/status/agents/$id"; echo
            done"#,
     );
+    // An inner source that a's AllowedIPs do not give to c.
+    kernel = kernel.step_on(
+        "c",
+        "stray",
+        "ip address add 10.77.0.99/32 dev lo; ping -c 3 -W 1 -I 10.77.0.99 10.77.0.1 >/dev/null; sleep 5",
+    );
+    kernel = kernel.step_on("a", "map", "wget -q -O- http://127.0.0.1:5086/status/topology");
+    kernel = kernel.step_on(
+        "a",
+        "a again",
+        r#"id=$(cut -d: -f1 /tmp/state/agent_id.txt | head -n 1)
+           wget -q -O- "http://127.0.0.1:5086/status/agents/$id""#,
+    );
     // By the tunnel an agent may be asked, by the LAN not.
     kernel = kernel.step_on(
         "c",
@@ -125,7 +188,13 @@ fn guest() -> Kernel {
         "wget -q -O- http://10.77.0.2:5087/status/healthcheck; echo
          wget -q -O- http://10.1.0.2:5087/status/healthcheck || echo refused",
     );
-    kernel = kernel.step_on("c", "discover", "agent -discover");
+    // Emulated on a busy machine, an agent may take longer than the two seconds that a probe waits.
+    kernel = kernel.step_on(
+        "c",
+        "discover",
+        "for n in $(seq 20); do agent -discover >/tmp/found; grep -q '4 of 4' /tmp/found && break; sleep 2; done
+         cat /tmp/found",
+    );
     for host in HOSTS {
         kernel = kernel.step_on(host, &format!("log {host}"), "cat /tmp/agent.log");
     }

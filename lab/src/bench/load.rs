@@ -203,7 +203,8 @@ impl Run<'_> {
         });
         let goes_on = match *until {
             Until::Rounds(rounds) => turn / share < rounds,
-            Until::Time(time) => due.unwrap_or_else(Instant::now) < self.start + time,
+            // A server that cannot keep the pace does not make the run longer.
+            Until::Time(time) => Instant::now().max(due.unwrap_or(self.start)) < self.start + time,
         };
         goes_on.then_some((agent, due))
     }

@@ -27,8 +27,8 @@ use crate::request::Action;
 use crate::store::writer::{Delivery, Registration, Respond, Writer};
 use crate::store::{Readers, alarms, history, reports};
 use crate::verify::{self, Verified};
-use crate::view::map::{self, MapQuery};
-use crate::view::{agent, health, page};
+use crate::view::map::{self, Detail, MapQuery};
+use crate::view::{agent, brief, health, rates};
 
 /// What requests are handled with.
 #[derive(Debug)]
@@ -100,6 +100,13 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             };
             reply::json(200, &agent::one(&found, payload.as_deref(), now))
         }
+        Action::Rates(id) => {
+            if !fleet().agents.get(id).is_some_and(|agent| agent.is_visible()) {
+                return Ok(reply::reject(&Reject::NoSuchAgent));
+            }
+            let recent = context.readers.read(|db| reports::recent(db, *id, rates::REPORTS))?;
+            reply::json(200, &rates::view(*id, &recent))
+        }
         Action::Alarms => {
             let alarms = context.readers.read(alarms::list)?;
             reply::json(200, &serde_json::json!({ "now": now, "alarms": alarms }))
@@ -117,7 +124,7 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             Ok(answer) => reply::json(200, &answer),
             Err(error) => reply::problem(404, "no_path", &error.to_string(), Reject::NoSuchAgent.hint()),
         },
-        Action::Page => page::answer(&agent::list(&fleet(), now)),
+        Action::Page(file) => file.answer(known),
         Action::Report | Action::Register | Action::Reset => reply::refusal(500, "not a read"),
     })
 }
@@ -125,7 +132,11 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
 fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<Answer, StoreError> {
     if let Some(at) = query.at {
         let structure = context.readers.read(|db| map::structure_at(db, at))?;
-        return Ok(reply::tagged(&format!("{at}-{}", structure.event.unwrap_or(0)), &structure));
+        let tag = format!("{at}-{}", structure.event.unwrap_or(0));
+        return Ok(match query.detail {
+            Detail::Brief => reply::tagged(&format!("{tag}-b"), &brief::past(structure)),
+            Detail::Full | Detail::Structure => reply::tagged(&tag, &structure),
+        });
     }
     let state = context.atlas.state();
     let tag = query.tag(&state, context.started);
@@ -133,14 +144,30 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
         return Ok(reply::not_modified(&tag));
     }
     // The text is made after the state is let go: it takes longer than the view.
-    if query.structure {
-        let structure = map::structure(&state);
+    if let Some(id) = &query.of {
+        let part = brief::part(&state, id);
         drop(state);
-        return Ok(reply::tagged(&tag, &structure));
+        let text = "there is no node or edge of this id now";
+        let none = || reply::problem(404, "no_such_part", text, "GET /status/topology lists them");
+        return Ok(part.map_or_else(none, |part| reply::tagged(&tag, &part)));
     }
-    let view = state.view(true);
-    drop(state);
-    Ok(reply::tagged(&tag, &view))
+    Ok(match query.detail {
+        Detail::Structure => {
+            let structure = map::structure(&state);
+            drop(state);
+            reply::tagged(&tag, &structure)
+        }
+        Detail::Brief => {
+            let brief = brief::now(&state);
+            drop(state);
+            reply::tagged(&tag, &brief)
+        }
+        Detail::Full => {
+            let view = state.view(true);
+            drop(state);
+            reply::tagged(&tag, &view)
+        }
+    })
 }
 
 fn report(context: &Arc<Context>, request: &Request, reply: Reply) {

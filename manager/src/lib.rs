@@ -6,6 +6,7 @@
 //! verify    authentic and fresh?        replay   seen before?
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
+//! web       the page's own files
 //! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
 //! ```
 
@@ -30,3 +31,4 @@ pub mod sweep;
 pub mod topology;
 pub mod verify;
 pub mod view;
+pub mod web;

@@ -9,6 +9,7 @@ use proto::limits::manager_path;
 use crate::query::BadParameter;
 use crate::store::history::Filter;
 use crate::view::map::{self, MapQuery, PathQuery};
+use crate::web;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +20,16 @@ pub enum Action {
     Register,
     /// Take a signed reset.
     Reset,
-    /// The start page.
-    Page,
+    /// A file of the page.
+    Page(&'static web::File),
     /// How the manager fares.
     Healthcheck,
     /// All agents.
     Agents,
     /// One agent's latest telemetry.
     Agent(AgentId),
+    /// Counters of one agent's last reports.
+    Rates(AgentId),
     /// The alarms.
     Alarms,
     /// The map, now or at a past moment.
@@ -86,7 +89,6 @@ impl Action {
 
 fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static str), Unserved> {
     Ok(match path {
-        "/" => (Action::Page, "GET"),
         manager_path::UPDATES => (Action::Report, "POST"),
         manager_path::REGISTER => (Action::Register, "POST"),
         manager_path::ADMIN_RESET => (Action::Reset, "POST"),
@@ -97,9 +99,16 @@ fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static 
         manager_path::EVENTS => (Action::Events(map::filter(query, now)?), "GET"),
         manager_path::PATH => (Action::Path(PathQuery::read(query)?), "GET"),
         _ => {
+            if let Some(file) = web::find(path) {
+                return Ok((Action::Page(file), "GET"));
+            }
             let id = path.strip_prefix(manager_path::AGENTS).and_then(|rest| rest.strip_prefix('/'));
             let id = id.ok_or(Unserved::NotFound)?;
-            (Action::Agent(id.parse().map_err(|_| Unserved::BadId)?), "GET")
+            let read = |id: &str| id.parse().map_err(|_| Unserved::BadId);
+            match id.strip_suffix("/rates") {
+                Some(id) => (Action::Rates(read(id)?), "GET"),
+                None => (Action::Agent(read(id)?), "GET"),
+            }
         }
     })
 }

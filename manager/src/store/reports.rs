@@ -117,6 +117,22 @@ pub fn payload(connection: &Connection, report: i64) -> Result<Option<Vec<u8>>, 
     Ok(connection.prepare_cached(sql)?.query_row([report], |row| row.get(0)).optional()?)
 }
 
+/// When they were observed (ms) and the JSON of an agent's last reports, the newest first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn recent(
+    connection: &Connection,
+    agent: AgentId,
+    limit: u32,
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    let sql = "SELECT observed_at, payload FROM reports WHERE agent = (SELECT no FROM agents WHERE id = ?1)
+               ORDER BY boot DESC, tick DESC LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![agent.0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// The last ticks stored of a boot, as many as a window holds, oldest first.
 ///
 /// # Errors

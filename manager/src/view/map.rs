@@ -20,8 +20,22 @@ const EVENTS_MAX: u32 = 10_000;
 pub struct MapQuery {
     /// The map of that moment (ms); `None` is now.
     pub at: Option<i64>,
+    /// How much is told.
+    pub detail: Detail,
+    /// Only this node with its edges, or this edge with its ends.
+    pub of: Option<String>,
+}
+
+/// How much of the map is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Everything.
+    #[default]
+    Full,
     /// Nodes and edges without figures and evidence: changes only when the structure does.
-    pub structure: bool,
+    Structure,
+    /// What is needed to draw the structure, in few bytes.
+    Brief,
 }
 
 impl MapQuery {
@@ -30,14 +44,15 @@ impl MapQuery {
     /// # Errors
     /// Names the parameter and what is allowed.
     pub fn read(query: Option<&str>, now: i64) -> Result<Self, BadParameter> {
-        let query = Query::parse(query, &["at", "detail"])?;
+        let query = Query::parse(query, &["at", "detail", "of"])?;
         let at = query.read("at", TIME, |text| time(text, now))?;
-        let detail = query.read("detail", "full or structure", |text| match text {
-            "full" => Some(false),
-            "structure" => Some(true),
+        let detail = query.read("detail", "full, structure or brief", |text| match text {
+            "full" => Some(Detail::Full),
+            "structure" => Some(Detail::Structure),
+            "brief" => Some(Detail::Brief),
             _ => None,
         })?;
-        Ok(Self { at, structure: detail.unwrap_or(false) })
+        Ok(Self { at, detail: detail.unwrap_or_default(), of: query.get("of").map(str::to_owned) })
     }
 
     /// What an answer made now would be tagged with: the same tag, the same answer. `process` tells
@@ -45,10 +60,11 @@ impl MapQuery {
     #[must_use]
     pub fn tag(&self, state: &State, process: i64) -> String {
         let (version, revision) = (state.version(), state.revision());
-        if self.structure {
-            format!("{process:x}-{version}-s")
-        } else {
-            format!("{process:x}-{version}-{revision}")
+        match self.detail {
+            _ if self.of.is_some() => format!("{process:x}-{version}-{revision}-p"),
+            Detail::Full => format!("{process:x}-{version}-{revision}"),
+            Detail::Structure => format!("{process:x}-{version}-s"),
+            Detail::Brief => format!("{process:x}-{version}-b"),
         }
     }
 }

@@ -1,0 +1,83 @@
+// What stands over the map: loading, no agents yet, no contact, old data, the past. One banner, one screen.
+
+import { $, el, span, clock } from './dom.js';
+import { emit, managerNow, state } from './state.js';
+
+let failure = null;
+let failedSince = null;
+
+/** The manager did not answer. */
+export function failed(error, nextTry) {
+  failure = { error, nextTry };
+  failedSince ??= Date.now();
+  refresh();
+}
+
+export function answered() {
+  failure = failedSince = null;
+  refresh();
+}
+
+export function refresh() {
+  screen();
+  banner();
+}
+
+function screen() {
+  const box = $('#screen');
+  const kind = !state.model ? (failure ? 'error' : 'loading') : state.agents.length === 0 && !state.at ? 'empty' : '';
+  if (box.dataset.kind === kind && kind !== 'error') return;
+  box.dataset.kind = kind;
+  box.hidden = !kind;
+  document.body.classList.toggle('empty', kind === 'empty');
+  box.setAttribute('role', kind === 'error' ? 'alert' : 'status');
+  if (kind === 'loading') box.replaceChildren(el('div', { class: 'spin', 'aria-hidden': 'true' }), el('h2', {}, 'Loading the map…'));
+  if (kind === 'empty') box.replaceChildren(...firstRun());
+  if (kind === 'error') box.replaceChildren(el('h2', {}, 'The map cannot be loaded'), el('p', {}, `${failure.error.message}. ${failure.error.hint ?? ''}`), tryNow());
+}
+
+function firstRun() {
+  const url = location.origin;
+  const step = (...words) => el('li', {}, words);
+  const code = (text) => el('code', { tabindex: '0' }, text);
+  return [
+    el('h2', {}, 'No agent has reported yet'),
+    el('p', {}, 'This manager runs. To see a host here:'),
+    el('ol', {},
+      step('Copy the program ', el('b', {}, 'agent'), ' to the host.'),
+      step('Copy the PSK that this manager uses to the host, readable by root only:', code('install -m 0600 psk /etc/kattila/psk')),
+      step('Start it there, as root:', code(`MANAGER_URL=${url.startsWith('http:') ? url : 'http://THIS-HOST:5086'} PSK_FILE=/etc/kattila/psk ./agent`)),
+    ),
+    el('p', {}, 'The host appears within seconds. If it does not, the agent’s log and ', el('a', { href: 'status/healthcheck' }, 'the manager’s health'), ' (', el('b', {}, 'refused'), ') say why.'),
+    url.includes('127.0.0.1') || url.includes('localhost') ? el('p', { class: 'hint' }, 'You opened this page as “localhost”: on other hosts put this machine’s address there.') : null,
+  ].filter(Boolean);
+}
+
+const tryNow = () => el('button', { type: 'button', onclick: () => emit('poll') }, 'Try now');
+
+function banner() {
+  const box = $('#banner');
+  const [text, tone, button] = words();
+  const key = `${tone} ${text}`;
+  if (box.dataset.key === key) return;
+  box.dataset.key = key;
+  box.hidden = !text;
+  box.className = tone;
+  box.replaceChildren(text, button ?? '');
+}
+
+function words() {
+  if (failure && state.model) {
+    const age = span((Date.now() - failedSince) / 1000);
+    return [`No contact with the manager for ${age} (${failure.error.message}). The map shows its last answer. `, 'down', tryNow()];
+  }
+  if (state.at != null) {
+    const ago = span((managerNow() - state.at) / 1000);
+    return [`The past: the map of ${clock(state.at, true)}, ${ago} ago. `, 'past', el('button', { type: 'button', onclick: () => emit('live') }, 'Back to now')];
+  }
+  const seen = state.agents.map((agent) => agent.last_seen).filter(Boolean);
+  const interval = Math.max(10, ...state.agents.map((agent) => agent.interval_s ?? 30));
+  const age = seen.length ? (managerNow() - Math.max(...seen)) / 1000 : 0;
+  if (age > 3 * interval + 10) return [`No agent has reported for ${span(age)}: the map is old. `, 'stale'];
+  return ['', ''];
+}

@@ -6,10 +6,8 @@ use proto::ids::AgentId;
 
 use super::State;
 use super::edge::{self, EdgeKey, Far, Near};
-use super::fold::FoldMap;
 use super::keys::KeyIx;
 use super::mesh::Groups;
-use super::record::AgentIx;
 use super::shape::{EdgeState, Layer, Relation};
 use super::wireguard::{Shared, Side, side_of, verdict};
 use super::{overlay, physical, relay};
@@ -25,15 +23,27 @@ pub struct Recomputed {
     pub components: usize,
 }
 
-/// One device's peer, with what its state needs.
+/// A device, and where its peers are in the list of all.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct Block {
     near: Near,
+    id: AgentId,
     own: KeyIx,
-    peer: KeyIx,
-    side: Side,
-    /// The next row of the same pair: another device with the same key.
+    start: u32,
+    end: u32,
+    /// The next device with the same key.
     next: u32,
+}
+
+/// A device's peers among all: their keys by themselves, which the join looks at most, and what
+/// each end knows.
+#[derive(Debug, Default)]
+struct Rows {
+    blocks: Vec<Block>,
+    peers: Vec<KeyIx>,
+    sides: Vec<Side>,
+    /// The first device of each key.
+    first: Vec<u32>,
 }
 
 const NONE: u32 = u32::MAX;
@@ -60,103 +70,120 @@ impl State {
     /// Every edge and its state, in no order.
     pub(super) fn recompute_edges(&self) -> Vec<(EdgeKey, EdgeState)> {
         let mut edges = self.join_keys();
-        let mut others: Vec<EdgeKey> = Vec::with_capacity(2 * self.agents.len());
+        let first = edges.len();
+        let mut elsewhere: Vec<EdgeKey> = Vec::new();
+        let mut claims: Vec<EdgeKey> = Vec::new();
         for ix in (0..).take(self.agents.len()) {
-            physical::claims(self, ix, &mut others);
-            overlay::claims(self, ix, &mut others);
-            relay::claims(self, ix, &mut others);
+            physical::claims(self, ix, &mut claims);
+            overlay::claims(self, ix, &mut claims);
+            relay::claims(self, ix, &mut claims);
+            claims.sort_unstable();
+            claims.dedup();
+            for key in claims.drain(..) {
+                // An agent's own edges while its record is at hand; those of others once, later.
+                if key.near.agent == ix {
+                    edges.push((key, edge::evaluate(self, key).state));
+                } else {
+                    elsewhere.push(key);
+                }
+            }
         }
-        others.sort_unstable();
-        others.dedup();
-        edges.extend(others.into_iter().map(|key| (key, edge::evaluate(self, key).state)));
+        elsewhere.sort_unstable();
+        elsewhere.dedup();
+        edges[first..].sort_unstable();
+        elsewhere.retain(|key| edges[first..].binary_search_by_key(key, |edge| edge.0).is_err());
+        edges.extend(elsewhere.into_iter().map(|key| (key, edge::evaluate(self, key).state)));
         edges
     }
 
     fn join_keys(&self) -> Vec<(EdgeKey, EdgeState)> {
-        let mut rows: Vec<Row> = Vec::new();
-        let ids: Vec<Option<AgentId>> =
-            self.agents.iter().map(|agent| agent.as_ref().map(|agent| agent.id)).collect();
-        let shared: Vec<Shared> =
-            (0..).take(self.index.keys.len()).map(|key| Shared::of(self, key)).collect();
-        for (agent, ix) in self.agents.iter().zip(0..).filter_map(|(agent, ix)| Some((agent.as_ref()?, ix))) {
-            for device in &agent.devices {
-                let near = Near { agent: ix, slot: device.slot };
-                let own = device.key.unwrap_or(NONE);
-                let side = side_of(agent, Some(device), None, Shared::No);
-                rows.extend(device.briefs.iter().map(|brief| {
-                    let half = Some((brief.handshake, brief.trying));
-                    let side =
-                        Side { half, keepalive: brief.keepalive, shared: shared[brief.key as usize], ..side };
-                    Row { near, own, peer: brief.key, side, next: NONE }
-                }));
+        let rows = self.rows();
+        let mut edges = Vec::with_capacity(rows.peers.len());
+        for block in &rows.blocks {
+            for at in block.start..block.end {
+                self.join(&rows, block, at, &mut edges);
             }
-        }
-        // The rows by (own key, peer's key): a half's other half is at (peer's key, own key). Only the
-        // rows with the lower own key are put in, and the others look theirs up.
-        let mut first: FoldMap<(KeyIx, KeyIx), u32> = FoldMap::default();
-        first.reserve(rows.len() / 2 + 1);
-        for (at, place) in (0..rows.len()).zip(0..) {
-            if rows[at].own <= rows[at].peer {
-                let before = first.insert((rows[at].own, rows[at].peer), place);
-                rows[at].next = before.unwrap_or(NONE);
-            }
-        }
-        let mut edges = Vec::with_capacity(rows.len());
-        let mut matched = vec![false; rows.len()];
-        for at in 0..rows.len() {
-            let row = rows[at];
-            if row.own < row.peer {
-                continue;
-            }
-            let mut place = first.get(&(row.peer, row.own)).copied().unwrap_or(NONE);
-            while let Some(other) = rows.get(place as usize) {
-                if other.near != row.near {
-                    matched[at] = true;
-                    matched[place as usize] = true;
-                    // Two devices of one key that name each other meet here from both sides.
-                    if row.own != row.peer || row.near < other.near {
-                        edges.push(self.joined(&ids, row, *other));
-                    }
-                }
-                place = other.next;
-            }
-        }
-        for (row, _) in rows.iter().zip(matched).filter(|(_, matched)| !matched) {
-            self.unmatched(&ids, *row, &mut edges);
         }
         edges
     }
 
-    fn joined(&self, ids: &[Option<AgentId>], a: Row, b: Row) -> (EdgeKey, EdgeState) {
-        let (a, b) = if self.in_order_of_id(ids, a.near, b.near) { (a, b) } else { (b, a) };
-        let key = EdgeKey { layer: Layer::WireGuard, near: a.near, far: Far::Agent(b.near) };
-        (key, verdict([a.side, b.side], Relation::Confirmed))
+    fn rows(&self) -> Rows {
+        let shared: Vec<Shared> =
+            (0..).take(self.index.keys.len()).map(|key| Shared::of(self, key)).collect();
+        let mut rows = Rows { first: vec![NONE; shared.len()], ..Rows::default() };
+        let place = |len: usize| u32::try_from(len).expect("fewer than 2^32 peers in all");
+        for (ix, agent) in (0..).zip(&self.agents).filter_map(|(ix, agent)| Some((ix, agent.as_deref()?))) {
+            for device in &agent.devices {
+                let side = side_of(agent, Some(device), None, Shared::No);
+                let start = place(rows.peers.len());
+                rows.peers.extend(device.briefs.iter().map(|brief| brief.key));
+                rows.sides.extend(device.briefs.iter().map(|brief| {
+                    let half = Some((brief.handshake, brief.trying));
+                    Side { half, keepalive: brief.keepalive, shared: shared[brief.key as usize], ..side }
+                }));
+                let number = place(rows.blocks.len());
+                let next =
+                    device.key.map_or(NONE, |key| std::mem::replace(&mut rows.first[key as usize], number));
+                let near = Near { agent: ix, slot: device.slot };
+                let (own, end) = (device.key.unwrap_or(NONE), place(rows.peers.len()));
+                rows.blocks.push(Block { near, id: agent.id, own, start, end, next });
+            }
+        }
+        rows
     }
 
-    fn in_order_of_id(&self, ids: &[Option<AgentId>], a: Near, b: Near) -> bool {
-        let name = |near: Near| self.agent(near.agent).map(|agent| agent.name(near.slot));
-        if a.agent == b.agent { name(a) <= name(b) } else { ids[a.agent as usize] <= ids[b.agent as usize] }
-    }
-
-    fn unmatched(&self, ids: &[Option<AgentId>], row: Row, edges: &mut Vec<(EdgeKey, EdgeState)>) {
-        let owners =
-            self.index.keys.owners(row.peer).iter().map(|&(agent, slot): &(AgentIx, _)| Near { agent, slot });
-        let before = edges.len();
-        for owner in owners.filter(|owner| *owner != row.near) {
-            let there = self
-                .agent(owner.agent)
-                .map(|agent| side_of(agent, agent.device(owner.slot), None, Shared::No));
-            let (mut sides, mut ends) = ([row.side, there.unwrap_or_default()], [row.near, owner]);
-            if !self.in_order_of_id(ids, row.near, owner) {
+    /// The edges of one peer. A confirmed one is told by the end that comes first.
+    fn join(&self, rows: &Rows, block: &Block, at: u32, edges: &mut Vec<(EdgeKey, EdgeState)>) {
+        let side = rows.sides[at as usize];
+        let owners = || {
+            std::iter::successors(rows.block(rows.first[rows.peers[at as usize] as usize]), |b| {
+                rows.block(b.next)
+            })
+        };
+        let owners = || owners().filter(|owner| owner.near != block.near);
+        let mut confirmed = false;
+        for owner in owners() {
+            let Some(other) = rows.find(owner, block.own) else { continue };
+            confirmed = true;
+            if self.comes_first(block, owner) {
+                let key = EdgeKey { layer: Layer::WireGuard, near: block.near, far: Far::Agent(owner.near) };
+                edges.push((key, verdict([side, rows.sides[other]], Relation::Confirmed)));
+            }
+        }
+        if confirmed {
+            return;
+        }
+        for owner in owners() {
+            let there = self.agent(owner.near.agent);
+            let there = there.map(|agent| side_of(agent, agent.device(owner.near.slot), None, Shared::No));
+            let (mut sides, mut ends) = ([side, there.unwrap_or_default()], [block.near, owner.near]);
+            if !self.comes_first(block, owner) {
                 sides.reverse();
                 ends.reverse();
             }
             let key = EdgeKey { layer: Layer::WireGuard, near: ends[0], far: Far::Agent(ends[1]) };
             edges.push((key, verdict(sides, Relation::OneSided)));
         }
-        if edges.len() == before {
-            let key = EdgeKey::to(Layer::WireGuard, row.near, Far::Key(row.peer));
-            edges.push((key, verdict([row.side, Side::default()], Relation::External)));
+        if owners().next().is_none() {
+            let key = EdgeKey::to(Layer::WireGuard, block.near, Far::Key(rows.peers[at as usize]));
+            edges.push((key, verdict([side, Side::default()], Relation::External)));
         }
+    }
+
+    fn comes_first(&self, a: &Block, b: &Block) -> bool {
+        let name = |near: Near| self.agent(near.agent).map(|agent| agent.name(near.slot));
+        if a.near.agent == b.near.agent { name(a.near) <= name(b.near) } else { a.id <= b.id }
+    }
+}
+
+impl Rows {
+    fn block(&self, number: u32) -> Option<&Block> {
+        self.blocks.get(number as usize)
+    }
+
+    /// The place of a device's peer of this key.
+    fn find(&self, block: &Block, key: KeyIx) -> Option<usize> {
+        let (start, end) = (block.start as usize, block.end as usize);
+        self.peers[start..end].iter().position(|peer| *peer == key).map(|at| start + at)
     }
 }

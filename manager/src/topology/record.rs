@@ -5,15 +5,14 @@ use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
 use proto::report::{
-    Forwarding, IFF_UP, Interface, InterfaceKind, Neighbour, NeighbourState, Report, RouteKind, Rule, Source,
-    TunnelData, WireGuardPeer,
+    Forwarding, InterfaceKind, Neighbour, NeighbourState, RouteKind, Rule, Source, TunnelData, WireGuardPeer,
 };
 
 use super::edge::EdgeKey;
 use super::keys::{KeyIx, Keys};
 use super::shape::Handshake;
 use super::traffic::Samples;
-use super::{Receipt, fingerprint, wireguard};
+use super::wireguard;
 
 /// Index of an agent in the state.
 pub(super) type AgentIx = u32;
@@ -151,85 +150,6 @@ pub(super) struct Seen {
 }
 
 impl Agent {
-    /// Packs a report. `names` are those that already have a slot; WireGuard peers keep their
-    /// samples from `old`, the agent's record before.
-    pub(super) fn build(
-        receipt: &Receipt,
-        report: &Report,
-        keys: &mut Keys,
-        mut names: Vec<Box<str>>,
-        old: Option<&Self>,
-    ) -> Self {
-        let system = &report.system;
-        let interfaces: Box<[Iface]> =
-            system.interfaces.iter().map(|interface| build_interface(interface, &mut names)).collect();
-        let times = match old {
-            Some(old) if old.boot == receipt.boot => [report.observed_at, old.times[0], old.times[1]],
-            _ => [report.observed_at, 0, 0],
-        };
-        let interval_s = report.interval_s.clamp(1, 3600);
-        let devices = system.wireguard.iter().map(|device| {
-            let slot = slot_of(&mut names, &device.name);
-            let before = old
-                .filter(|old| old.boot == receipt.boot)
-                .and_then(|old| old.devices.iter().find(|before| before.slot == slot));
-            let key = device.public_key.map(|key| keys.intern(key));
-            let halves = device.peers.iter().map(|peer| build_half(peer, before, keys, &mut names));
-            let halves: Box<[Half]> = halves.collect();
-            Device {
-                slot,
-                key,
-                listen_port: device.listen_port,
-                fwmark: device.fwmark.filter(|mark| *mark != 0),
-                briefs: halves.iter().map(|half| half.brief(interval_s)).collect(),
-                halves,
-            }
-        });
-        let devices = devices.collect();
-        let routes = system.routes.iter().map(|route| Route {
-            destination: route.destination,
-            gateway: route.gateway,
-            source: route.source,
-            slot: route.interface.as_deref().map_or(NO_SLOT, |name| slot_of(&mut names, name)),
-            kind: route.kind,
-            metric: route.metric,
-            table: route.table,
-        });
-        let routes: Box<[Route]> = routes.collect();
-        let seen = system.neighbours.iter().filter(|neighbour| neighbour_counts(neighbour));
-        let mut neighbours: Vec<Seen> = seen
-            .filter_map(|neighbour| {
-                let mac = parse_mac(neighbour.mac.as_deref()?)?;
-                Some(Seen { slot: slot_of(&mut names, &neighbour.interface), ip: neighbour.ip, mac })
-            })
-            .collect();
-        neighbours.sort_unstable();
-        neighbours.dedup();
-        names.shrink_to_fit();
-        Self {
-            id: receipt.agent,
-            boot: receipt.boot,
-            tick: receipt.tick,
-            received_at: receipt.received_at,
-            interval_s,
-            silent: false,
-            fingerprint: fingerprint::fingerprint(report, &receipt.relay),
-            relay: receipt.relay.as_slice().into(),
-            hostname: system.hostname.as_str().into(),
-            forwarding: system.forwarding.clone(),
-            names,
-            interfaces,
-            devices,
-            routes_cut: usize::try_from(system.routes_total).is_ok_and(|total| total > routes.len()),
-            routes,
-            routes_source: system.routes_source,
-            rules: system.rules.as_slice().into(),
-            neighbours: neighbours.into(),
-            times,
-            claims: old.map(|old| old.claims.clone()).unwrap_or_default(),
-        }
-    }
-
     /// The name of a slot; empty for [`NO_SLOT`].
     pub(super) fn name(&self, slot: Slot) -> &str {
         self.names.get(usize::from(slot)).map_or("", |name| name)
@@ -353,79 +273,6 @@ pub(super) fn age_of(peer: &WireGuardPeer) -> u32 {
     peer.handshake_age_s.map_or(NEVER, |age| u32::try_from(age).unwrap_or(NEVER - 1).min(NEVER - 1))
 }
 
-fn build_interface(interface: &Interface, names: &mut Vec<Box<str>>) -> Iface {
-    // WireGuard, loopback and tun devices stay `unknown` while they work (rules 4.4).
-    let carrier =
-        !matches!(interface.operstate.as_str(), "down" | "lowerlayerdown" | "notpresent" | "dormant");
-    Iface {
-        slot: slot_of(names, &interface.name),
-        kind: interface.kind,
-        up: interface.flags & IFF_UP != 0 && carrier,
-        master: interface.master.as_deref().map_or(NO_SLOT, |name| slot_of(names, name)),
-        mtu: interface.mtu,
-        index: interface.index,
-        link: interface.link.filter(|link| *link != interface.index && *link != 0),
-        mac: interface.mac.as_deref().and_then(parse_mac).filter(|mac| *mac != [0; 6]),
-        lower: interface.lower.iter().map(|name| slot_of(names, name)).collect(),
-        addresses: interface.addresses.as_slice().into(),
-        tunnel: interface.tunnel.clone().map(Box::new),
-    }
-}
-
-fn build_half(
-    peer: &WireGuardPeer,
-    before: Option<&Device>,
-    keys: &mut Keys,
-    names: &mut Vec<Box<str>>,
-) -> Half {
-    let key = keys.intern(peer.public_key);
-    let before = before.and_then(|device| device.half(key));
-    let mut samples = before.map_or_else(Samples::default, |half| half.samples);
-    samples.push(peer.rx_bytes, peer.tx_bytes);
-    Half {
-        key,
-        age_s: age_of(peer),
-        rtt_us: peer.rtt_us.unwrap_or(0),
-        keepalive_s: peer.keepalive_s.unwrap_or(0),
-        has_psk: peer.has_psk,
-        endpoint: peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names)),
-        allowed: match peer.allowed_ips.as_slice() {
-            [prefix] => Prefixes::One(*prefix),
-            prefixes => Prefixes::Many(prefixes.into()),
-        },
-        samples,
-    }
-}
-
-/// `192.0.2.1:51820`, `[2001:db8::1]:51820` or `[fe80::1%eth0]:51820`.
-fn parse_endpoint(text: &str, names: &mut Vec<Box<str>>) -> Option<Endpoint> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let (ip, zone) = match host.split_once('%') {
-        Some((ip, zone)) => (ip, slot_of(names, zone)),
-        None => (host, NO_SLOT),
-    };
-    Some(Endpoint { ip: ip.parse().ok()?, port: port.parse().ok()?, zone })
-}
-
-/// The slot of a name, a free one if it has none yet.
-fn slot_of(names: &mut Vec<Box<str>>, name: &str) -> Slot {
-    if name.is_empty() {
-        return NO_SLOT;
-    }
-    let found = names.iter().position(|known| **known == *name);
-    let place = found.or_else(|| names.iter().position(|known| known.is_empty()));
-    if let (None, Some(place)) = (found, place) {
-        names[place] = name.into();
-    }
-    let place = place.unwrap_or_else(|| {
-        names.push(name.into());
-        names.len() - 1
-    });
-    // A report's caps (limits.rs) keep the names of one agent below 4,096.
-    Slot::try_from(place).unwrap_or(NO_SLOT)
-}
-
 /// The text of an endpoint, as `wg` writes it.
 pub(super) fn endpoint_text(agent: &Agent, endpoint: Endpoint) -> String {
     let Endpoint { ip, port, zone } = endpoint;
@@ -444,18 +291,6 @@ pub(super) fn key_of(device: &Device, keys: &Keys) -> Option<PublicKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_keep_their_zone() {
-        let mut names: Vec<Box<str>> = vec!["eth0".into()];
-        let read = |text: &str, names: &mut Vec<Box<str>>| parse_endpoint(text, names);
-        assert_eq!(read("192.0.2.1:51820", &mut names).map(|e| (e.port, e.zone)), Some((51820, NO_SLOT)));
-        assert_eq!(read("[fe80::1%eth0]:7", &mut names).map(|e| (e.ip.is_ipv6(), e.zone)), Some((true, 0)));
-        assert_eq!(read("[2001:db8::1]:7", &mut names).map(|e| e.zone), Some(NO_SLOT));
-        for bad in ["(none)", "", "192.0.2.1", "192.0.2.1:99999", "[::1"] {
-            assert_eq!(read(bad, &mut names), None, "{bad}");
-        }
-    }
 
     #[test]
     fn macs_have_six_bytes() {

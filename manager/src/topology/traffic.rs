@@ -146,7 +146,7 @@ impl Samples {
 
 /// Whether so many bytes are handshake initiations alone.
 fn is_initiations(bytes: u64) -> bool {
-    bytes > 0 && bytes < u64::from(WIDE) && bytes % INITIATION == 0
+    bytes > 0 && bytes < u64::from(WIDE) && bytes.is_multiple_of(INITIATION)
 }
 
 /// Whether so many bytes in so long must hold data: they are no sum of a plausible number of
@@ -162,7 +162,9 @@ fn is_data(bytes: u64, span_ms: i64, keepalive_ms: i64) -> bool {
     let mut noise =
         (0..=handshakes).flat_map(|i| (0..=handshakes).map(move |r| i * INITIATION + r * RESPONSE));
     !noise.any(|hs| {
-        bytes.checked_sub(hs).is_some_and(|rest| rest % KEEPALIVE == 0 && rest / KEEPALIVE <= keepalives)
+        bytes
+            .checked_sub(hs)
+            .is_some_and(|rest| rest.is_multiple_of(KEEPALIVE) && rest / KEEPALIVE <= keepalives)
     })
 }
 

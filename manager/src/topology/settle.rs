@@ -1,0 +1,192 @@
+//! Bringing edges up to date: which ones a change concerns, how they were, what became of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::AgentId;
+
+use super::edge::{self, EdgeKey, Facts, Far, Kept, Near};
+use super::index::{Index, Topic};
+use super::record::{Agent, AgentIx};
+use super::shape::{EdgeState, MapEdge, NodeShape};
+use super::{Event, State, diff, render};
+
+/// Intervals without a report after which an agent is silent.
+const SILENT_AFTER: i64 = 3;
+
+/// The `since` of an edge that no settling has seen yet.
+const UNBORN: i64 = i64::MIN;
+
+/// What to look at when settling, and how it was when the state was last settled.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) agents: BTreeSet<AgentIx>,
+    pub(super) edges: BTreeMap<EdgeKey, Option<MapEdge>>,
+    pub(super) nodes: BTreeMap<String, Option<NodeShape>>,
+    /// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
+    pub(super) gone: BTreeMap<AgentId, (AgentIx, Vec<Box<str>>)>,
+}
+
+/// A node that is no agent; [`Far::OwnLan`] and [`Far::Behind`] belong to an interface.
+pub(super) type FarKey = (Far, Option<Near>);
+
+impl State {
+    /// Brings edges, states and presence up to `now` (milliseconds since the Unix epoch) and tells
+    /// what changed since the last time: the events turn the map of then into the map of now.
+    pub fn settle(&mut self, now: i64) -> Vec<Event> {
+        self.now = now;
+        self.look_for_silence();
+        self.claim_again();
+        let Pending { agents, edges, nodes, gone } = std::mem::take(&mut self.pending);
+        let mut events = Vec::new();
+        let mut fars: BTreeMap<String, bool> = BTreeMap::new();
+        for (key, before) in edges {
+            let after = self.judge(key);
+            if let (Some(far), Some(edge)) = (far_key(key), before.as_ref().or(after.as_ref())) {
+                let more = i64::from(after.is_some()) - i64::from(before.is_some());
+                self.count_far(far, &edge.edge.ends[1].node, more, &mut fars);
+            }
+            diff::edge_events(before.as_ref(), after.as_ref(), &mut events);
+        }
+        for (id, before) in nodes {
+            let after = id.parse().ok().and_then(|id| self.agent(self.find(id)?));
+            let after = after.map(|agent| render::agent_shape(agent, &self.index.keys));
+            diff::node_events(before.as_ref(), after.as_ref(), &mut events);
+        }
+        for (id, appeared) in fars {
+            let shape = render::far_shape(&id);
+            let (before, after) = if appeared { (None, Some(&shape)) } else { (Some(&shape), None) };
+            diff::node_events(before, after, &mut events);
+        }
+        for ix in agents {
+            if let Some(agent) = self.agents[ix as usize].as_mut() {
+                agent.free_names();
+            }
+        }
+        self.free.extend(gone.into_values().map(|(ix, _)| ix));
+        self.index.keys.sweep();
+        self.version += u64::from(!events.is_empty());
+        diff::sort(&mut events);
+        events
+    }
+
+    /// Marks an agent and all whom these topics of it concern, and keeps how their edges were.
+    pub(super) fn touch(&mut self, ix: AgentIx, topics: &[(Topic, u64)], node: bool) {
+        let Some(agent) = self.agent(ix) else { return };
+        let concerned = self.index.concerned(topics, agent);
+        if node {
+            let id = agent.id.to_string();
+            if !self.pending.nodes.contains_key(&id) {
+                let shape = render::agent_shape(agent, &self.index.keys);
+                self.pending.nodes.insert(id, Some(shape));
+            }
+        }
+        self.mark(ix);
+        concerned.into_iter().for_each(|ix| self.mark(ix));
+    }
+
+    /// Has an agent's claims looked at when settling, and keeps how its edges are.
+    pub(super) fn mark(&mut self, ix: AgentIx) {
+        if self.pending.agents.insert(ix) {
+            let claims = self.agent(ix).map(|agent| agent.claims.clone()).unwrap_or_default();
+            claims.into_iter().for_each(|key| self.stash(key));
+        }
+    }
+
+    /// Keeps how an edge is, unless an earlier change already did.
+    pub(super) fn stash(&mut self, key: EdgeKey) {
+        if !self.pending.edges.contains_key(&key) {
+            let kept = self.edges.get(&key).filter(|kept| kept.since != UNBORN);
+            let before = kept.map(|kept| self.map_edge(key, kept));
+            self.pending.edges.insert(key, before);
+        }
+    }
+
+    pub(super) fn map_edge(&self, key: EdgeKey, kept: &Kept) -> MapEdge {
+        let Facts { relation, seen, .. } = edge::evaluate(self, key);
+        render::map_edge(self, key, kept, relation, seen)
+    }
+
+    fn look_for_silence(&mut self) {
+        let now = self.now;
+        let silent =
+            |agent: &Agent| now - agent.received_at > SILENT_AFTER * i64::from(agent.interval_s) * 1000;
+        let changed = (0..).zip(&self.agents).filter_map(|(ix, agent)| {
+            let agent = agent.as_ref()?;
+            (silent(agent) != agent.silent).then_some(ix)
+        });
+        let changed: Vec<AgentIx> = changed.collect();
+        for ix in changed {
+            let Some(agent) = self.agent(ix) else { continue };
+            let topics = Index::topics(agent);
+            self.touch(ix, &topics, true);
+            if let Some(agent) = self.agents[ix as usize].as_mut() {
+                agent.silent = !agent.silent;
+            }
+        }
+    }
+
+    /// Finds the claims of the marked agents anew.
+    fn claim_again(&mut self) {
+        for ix in self.pending.agents.clone() {
+            if self.agent(ix).is_none() {
+                continue;
+            }
+            let claims = edge::claims(self, ix);
+            let Some(agent) = self.agents[ix as usize].as_mut() else { continue };
+            let old = std::mem::replace(&mut agent.claims, claims.clone());
+            for key in old.iter().filter(|key| claims.binary_search(key).is_err()) {
+                self.unclaim(*key);
+            }
+            for key in claims {
+                if old.binary_search(&key).is_err() {
+                    self.stash(key);
+                    let new = Kept { since: UNBORN, claims: 0, state: EdgeState::Unknown };
+                    self.edges.entry(key).or_insert(new).claims += 1;
+                }
+            }
+        }
+    }
+
+    pub(super) fn unclaim(&mut self, key: EdgeKey) {
+        if let Some(kept) = self.edges.get_mut(&key) {
+            kept.claims = kept.claims.saturating_sub(1);
+        }
+    }
+
+    /// Finds an edge's state anew, drops it when nobody claims it, and shows how it is now.
+    fn judge(&mut self, key: EdgeKey) -> Option<MapEdge> {
+        let kept = *self.edges.get(&key)?;
+        if kept.claims == 0 {
+            self.edges.remove(&key);
+            return None;
+        }
+        let Facts { state, relation, seen } = edge::evaluate(self, key);
+        let since = if kept.since == UNBORN || state != kept.state { self.now } else { kept.since };
+        let kept = Kept { since, state, ..kept };
+        self.edges.insert(key, kept);
+        Some(render::map_edge(self, key, &kept, relation, seen))
+    }
+
+    /// Counts the edges of a node that is no agent; its first makes it appear, its last vanish.
+    fn count_far(&mut self, far: FarKey, id: &str, more: i64, changed: &mut BTreeMap<String, bool>) {
+        let count = self.fars.entry(far).or_insert(0);
+        let before = *count;
+        *count = count.saturating_add_signed(i32::try_from(more).unwrap_or(0));
+        let after = *count;
+        if after == 0 {
+            self.fars.remove(&far);
+        }
+        if (before == 0) != (after == 0) && changed.remove(id).is_none() {
+            changed.insert(id.to_owned(), after > 0);
+        }
+    }
+}
+
+/// The node that is no agent at an edge's far end, the manager aside.
+fn far_key(key: EdgeKey) -> Option<FarKey> {
+    match key.far {
+        Far::Agent(_) | Far::Manager => None,
+        Far::Key(_) | Far::Lan(_) => Some((key.far, None)),
+        Far::OwnLan(_) | Far::Behind => Some((key.far, Some(key.near))),
+    }
+}

@@ -1,4 +1,4 @@
-//! Resets: signed with a secret of their own, fresh within a minute, each taken once.
+//! An admin's orders: signed with a secret of their own, fresh within a minute, each taken once.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -45,7 +45,10 @@ impl Admin {
     }
 
     /// Whether a message is fresh and was not done before; from now on it was.
-    fn take(&self, header: &Header, now: i64) -> Result<(), Reject> {
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn take(&self, header: &Header, now: i64) -> Result<(), Reject> {
         let ahead_ms = header.sent_at.saturating_sub(now);
         let limit = i64::try_from(ADMIN_SKEW.as_millis()).unwrap_or(i64::MAX);
         if !(-limit..=limit).contains(&ahead_ms) {
@@ -64,7 +67,7 @@ impl Admin {
 /// Takes a signed reset.
 pub fn reset(context: &Context, request: &Request, reply: Reply) {
     let now = now_ms();
-    let (envelope, secret) = match admit(&context.admin, request) {
+    let (envelope, secret) = match admit(&context.admin, request, Kind::Reset) {
         Ok(admitted) => admitted,
         Err(reject) => return refuse(context, request.peer, &reject, reply),
     };
@@ -80,10 +83,14 @@ pub fn reset(context: &Context, request: &Request, reply: Reply) {
     }
 }
 
-fn admit<'a>(admin: &Admin, request: &'a Request) -> Result<(Envelope<'a>, Secret), Reject> {
+/// The envelope of an authentic order of this kind, and the secret that signed it.
+///
+/// # Errors
+/// Why it is none.
+pub fn admit<'a>(admin: &Admin, request: &'a Request, kind: Kind) -> Result<(Envelope<'a>, Secret), Reject> {
     let secret = admin.secret.clone().ok_or(Reject::NoAdminSecret)?;
     let envelope = Envelope::parse(&request.body).map_err(Reject::Envelope)?;
-    if envelope.header.kind != Kind::Reset {
+    if envelope.header.kind != kind {
         return Err(Reject::WrongKind(envelope.header.kind.name()));
     }
     if !envelope.is_signed_with(&secret) {
@@ -103,23 +110,23 @@ fn order(envelope: &Envelope<'_>, now: i64) -> Result<Reset, Reject> {
     Ok(Reset { agent, at: (!payload.undo).then_some(now) })
 }
 
-/// A signed reset, as `manager -reset` sends it.
+/// A signed order of an admin.
 ///
 /// # Errors
 /// When the kernel gives no random numbers.
-pub fn seal(
-    payload: &ResetPayload,
+pub fn seal_order(
+    kind: Kind,
+    json: &[u8],
     secret: &Secret,
     now: i64,
 ) -> Result<proto::envelope::Sealed, getrandom::Error> {
-    let json = serde_json::to_vec(payload).expect("plain data");
     let draft = Draft {
-        kind: Kind::Reset,
+        kind,
         agent: AgentId([0; 16]),
         boot: BootId::random()?,
         tick: 1,
         nonce: Nonce::random()?,
-        json: &json,
+        json,
     };
     Ok(draft.seal(secret, now))
 }

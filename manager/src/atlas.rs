@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use gate::Stop;
 use proto::report::Report;
 
+use crate::alarm::watch::Watches;
 use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::fleet::SharedFleet;
 use crate::store::writer::{History, Writer};
 use crate::store::{Readers, history, reports};
-use crate::topology::{Map, Receipt, State, diff};
+use crate::topology::{Applied, Map, Receipt, State, diff};
 
 /// What the writer tells the map.
 #[derive(Debug)]
@@ -38,12 +39,19 @@ const LEAST_EVENTS: usize = 2000;
 #[derive(Debug, Clone, Default)]
 pub struct Atlas {
     state: Arc<RwLock<State>>,
+    watches: Arc<RwLock<Watches>>,
 }
 
 impl Atlas {
     /// The topology as of the last settling. Held, it keeps reports from coming in.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered beside the map, for alarms.
+    #[must_use]
+    pub fn watches(&self) -> &RwLock<Watches> {
+        &self.watches
     }
 
     /// Keeps the map up with the news until `stop`.
@@ -86,14 +94,19 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn take(&mut self, news: impl Iterator<Item = News>) {
         let mut reload = false;
+        let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
         for news in news.take(QUEUE) {
             match news {
-                News::Report(receipt, report) => drop(state.apply(&receipt, &report)),
+                News::Report(receipt, report) => {
+                    if state.apply(&receipt, &report) != Applied::Late {
+                        watches.note(&receipt, &report);
+                    }
+                }
                 News::Reload => reload = true,
             }
         }
-        drop(state);
+        drop((state, watches));
         if reload {
             self.reload();
         }
@@ -106,6 +119,7 @@ impl Keeper<'_> {
         drop(fleet);
         for agent in agents {
             let Some(latest) = agent.latest.as_ref().filter(|_| agent.is_visible()) else {
+                self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner).remove(agent.id);
                 self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).remove(agent.id);
                 continue;
             };
@@ -119,7 +133,11 @@ impl Keeper<'_> {
                         received_at: latest.received_at,
                         relay: latest.path.clone(),
                     };
-                    self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).apply(&receipt, &report);
+                    let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
+                    let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
+                    if state.apply(&receipt, &report) != Applied::Late {
+                        watches.note(&receipt, &report);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => log::error!("map: reading the report of agent {}: {error}", agent.id),

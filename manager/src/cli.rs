@@ -4,20 +4,30 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::ack::{self, Code};
-use proto::limits::{ANSWER_MAX, manager_path};
+use proto::limits::manager_path;
+use proto::sign::Kind;
+use serde::Serialize;
 
 use crate::admin::{self, ResetPayload};
+use crate::alarm::admin::{AckPayload, SilencePayload};
+use crate::call;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::daemon;
 use crate::error::Error;
 use crate::store;
 
+/// How long the running manager may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
 const HELP: &str = "\
 kattila manager: receives, verifies, stores and shows the reports of all agents
 
   manager                  run the daemon
   manager -backup FILE     write a copy of the database, beside a running manager or without one
+  manager -ack NUMBER      mark an alarm as known (needs ADMIN_SECRET_FILE)
+  manager -silence CODE|ID DURATION
+                           do not tell alarms of a code or an agent for 30m, 2h, 1d; 0 lifts it
   manager -reset ID|all    hide what an agent, or all, reported so far (needs ADMIN_SECRET_FILE)
   manager -undo ID|all     show it again
   manager -version         print the version
@@ -35,6 +45,10 @@ pub enum Command {
     Backup(PathBuf),
     /// Hide or show what was reported.
     Reset(ResetPayload),
+    /// Mark an alarm as known.
+    Ack(AckPayload),
+    /// Keep alarms from being told.
+    Silence(SilencePayload),
     /// Print the version.
     Version,
     /// Print the help.
@@ -59,6 +73,20 @@ impl Command {
         let backup: Option<PathBuf> = arguments.opt_value_from_str("--backup").map_err(usage)?;
         let reset: Option<String> = arguments.opt_value_from_str("--reset").map_err(usage)?;
         let undo: Option<String> = arguments.opt_value_from_str("--undo").map_err(usage)?;
+        let ack: Option<i64> = arguments.opt_value_from_str("--ack").map_err(usage)?;
+        let silence: Option<String> = arguments.opt_value_from_str("--silence").map_err(usage)?;
+        if let Some(target) = silence {
+            let duration: String = arguments.free_from_str().map_err(usage)?;
+            let for_s = seconds(&duration).ok_or_else(|| {
+                Error::Usage(format!("{duration} is no duration: 90s, 30m, 2h, 1d, or 0 to lift the silence"))
+            })?;
+            let others =
+                help || version || ack.is_some() || backup.is_some() || reset.is_some() || undo.is_some();
+            if others || !arguments.finish().is_empty() {
+                return Err(Error::Usage("one command at a time".to_owned()));
+            }
+            return Ok(Self::Silence(SilencePayload { target, for_s }));
+        }
         if let Some(unknown) = arguments.finish().first() {
             return Err(Error::Usage(format!("there is no argument {}", unknown.to_string_lossy())));
         }
@@ -67,6 +95,12 @@ impl Command {
             id if id.parse::<proto::ids::AgentId>().is_ok() => Ok(Self::Reset(ResetPayload { target, undo })),
             _ => Err(Error::Usage(format!("{target} is no agent id (32 hexadecimal digits) and not all"))),
         };
+        if let Some(alarm) = ack {
+            if help || version || backup.is_some() || reset.is_some() || undo.is_some() {
+                return Err(Error::Usage("one command at a time".to_owned()));
+            }
+            return Ok(Self::Ack(AckPayload { alarm }));
+        }
         match (help, version, backup, reset, undo) {
             (true, ..) => Ok(Self::Help),
             (_, true, None, None, None) => Ok(Self::Version),
@@ -94,7 +128,15 @@ impl Command {
                 store::backup(&database, &target)?;
                 println!("{} written", target.display());
             }
-            Self::Reset(payload) => println!("{}", reset(&Config::load()?, &payload)?),
+            Self::Reset(payload) => {
+                println!("{}", order(&Config::load()?, Kind::Reset, manager_path::ADMIN_RESET, &payload)?);
+            }
+            Self::Ack(payload) => {
+                println!("{}", order(&Config::load()?, Kind::Alarm, manager_path::ALARM_ACK, &payload)?);
+            }
+            Self::Silence(payload) => {
+                println!("{}", order(&Config::load()?, Kind::Alarm, manager_path::ALARM_SILENCE, &payload)?);
+            }
         }
         Ok(())
     }
@@ -106,15 +148,33 @@ fn require(database: &Path) -> Result<(), Error> {
         .map_err(|error| Error::Io(format!("DATABASE={}", database.display()), error))
 }
 
-/// Has the running manager do a reset; returns what it answered.
-fn reset(config: &Config, payload: &ResetPayload) -> Result<String, Error> {
+/// `90s`, `30m`, `2h`, `1d` or `0` in seconds.
+fn seconds(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let unit = match text.chars().next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let count: u32 = text[..text.len() - 1].parse().ok()?;
+    Some(i64::from(count) * unit)
+}
+
+/// Has the running manager carry out an admin's order; returns what it answered.
+fn order(config: &Config, kind: Kind, path: &str, payload: &impl Serialize) -> Result<String, Error> {
     let secret = config.admin_secret()?.ok_or_else(|| {
-        Error::Call("a reset needs ADMIN_SECRET_FILE, the same file that the manager runs with".to_owned())
+        Error::Call("this needs ADMIN_SECRET_FILE, the same file that the manager runs with".to_owned())
     })?;
     let random = |_| Error::Call("the kernel gives no random numbers yet".to_owned());
-    let sealed = admin::seal(payload, &secret, now_ms()).map_err(random)?;
-    let url = format!("http://127.0.0.1:{}{}", config.listen.port(), manager_path::ADMIN_RESET);
-    let (status, body) = post(&url, &sealed.bytes)?;
+    let json = serde_json::to_vec(payload).expect("plain data");
+    let sealed = admin::seal_order(kind, &json, &secret, now_ms()).map_err(random)?;
+    let url = format!("http://127.0.0.1:{}{}", config.listen.port(), path);
+    let (status, body) = call::post(&url, &sealed.bytes, &[], TIMEOUT)
+        .map_err(|why| Error::Call(format!("{url}: {why}; is the manager running?")))?;
     let Ok(answer) = ack::open(&body, sealed.nonce, &sealed.mac, &secret) else {
         let body = String::from_utf8_lossy(&body);
         return Err(Error::Call(format!("{url} answered {status}: {}", body.trim())));
@@ -123,21 +183,6 @@ fn reset(config: &Config, payload: &ResetPayload) -> Result<String, Error> {
         Code::Done => Ok(answer.details.message),
         code => Err(Error::Call(format!("{url} answered {code}: {}", answer.details.message))),
     }
-}
-
-fn post(url: &str, bytes: &[u8]) -> Result<(u16, Vec<u8>), Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(20)))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .build()
-        .into();
-    let failed = |error: ureq::Error| Error::Call(format!("{url}: {error}; is the manager running?"));
-    let mut answer = agent.post(url).send(bytes).map_err(failed)?;
-    let limit = u64::try_from(ANSWER_MAX).unwrap_or(u64::MAX);
-    let body = answer.body_mut().with_config().limit(limit).read_to_vec().map_err(failed)?;
-    Ok((answer.status().as_u16(), body))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use proto::psk::{PskSource, Secret, read_secret_file};
 use proto::settings::{SettingError, Settings};
 use proto::txt;
 
+use crate::alarm::message::Kind;
 use crate::error::Error;
 
 /// Everything that can be set.
@@ -30,6 +31,10 @@ pub struct Config {
     pub retention: Duration,
     /// How long changes of the map are kept.
     pub history: Duration,
+    /// Who is told of alarms: URL and kind of body.
+    pub notify: Vec<(String, Kind)>,
+    /// File with the secret that webhooks are signed with.
+    pub notify_secret_file: Option<PathBuf>,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -76,6 +81,8 @@ impl Config {
             admin_secret_file: settings.get("ADMIN_SECRET_FILE").map(PathBuf::from),
             retention: Duration::from_secs(3600 * settings.number("RETENTION", 1, 8760, 48)?),
             history: Duration::from_secs(86_400 * settings.number("HISTORY", 1, 3650, 30)?),
+            notify: receivers(settings)?,
+            notify_secret_file: settings.get("NOTIFY_SECRET_FILE").map(PathBuf::from),
             log_level: settings
                 .parse("LOG_LEVEL", "error, warn, info, debug or trace", |text| {
                     text.parse().ok().filter(|level| *level != LevelFilter::Off)
@@ -98,6 +105,17 @@ impl Config {
         })
     }
 
+    /// The secret that webhooks are signed with; `None` where no file is set.
+    ///
+    /// # Errors
+    /// When the file cannot be read or others can read it.
+    pub fn notify_secret(&self) -> Result<Option<Secret>, Error> {
+        self.notify_secret_file
+            .as_deref()
+            .map(|path| read_secret_file(path).map_err(Error::Secret))
+            .transpose()
+    }
+
     /// The secret that resets are signed with; `None` where no file is set.
     ///
     /// # Errors
@@ -108,6 +126,28 @@ impl Config {
             .map(|path| read_secret_file(path).map_err(Error::Secret))
             .transpose()
     }
+}
+
+fn receivers(settings: &Settings) -> Result<Vec<(String, Kind)>, SettingError> {
+    let url = |item: &str| {
+        let host = item.strip_prefix("http://")?;
+        (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic())).then(|| item.to_owned())
+    };
+    let urls = settings
+        .list("NOTIFY_URL", "http://HOST[:PORT]/PATH, comma-separated (TLS is not built in)", url)?
+        .unwrap_or_default();
+    let allowed = "webhook, ntfy or slack, one for all or as many as there are in NOTIFY_URL";
+    let kinds =
+        settings.list("NOTIFY_KIND", allowed, Kind::from_name)?.unwrap_or_else(|| vec![Kind::Webhook]);
+    let kinds = match kinds.as_slice() {
+        [one] => vec![*one; urls.len()],
+        several if several.len() == urls.len() => several.to_vec(),
+        _ => {
+            let value = settings.get("NOTIFY_KIND").unwrap_or_default().to_owned();
+            return Err(SettingError::Value { name: "NOTIFY_KIND", value, allowed: allowed.to_owned() });
+        }
+    };
+    Ok(urls.into_iter().zip(kinds).collect())
 }
 
 fn psk_source(settings: &Settings) -> Result<Option<PskSource>, SettingError> {

@@ -10,6 +10,9 @@ use gate::{Gate, Limits, Stop, listen, raise_nofile};
 use proto::limits::ENVELOPE_MAX;
 
 use crate::admin::Admin;
+use crate::alarm;
+use crate::alarm::keeper::Desk;
+use crate::alarm::notify::{Failures, Target};
 use crate::atlas::{self, Atlas};
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -17,6 +20,7 @@ use crate::error::Error;
 use crate::fleet::SharedFleet;
 use crate::handle::{Context, handle};
 use crate::psks::{self, Nudge, SharedPsks};
+use crate::refusals::Refusals;
 use crate::reply;
 use crate::store::writer::Writer;
 use crate::store::{self, Readers};
@@ -44,6 +48,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let nofile = raise_nofile().map_err(io("RLIMIT_NOFILE"))?;
     let source = config.psk_source()?.clone();
     let admin = Admin::new(config.admin_secret()?);
+    let notify_secret = config.notify_secret()?;
     let listener = listen(config.listen).map_err(io(&format!("MANAGER_LISTEN={}", config.listen)))?;
 
     let connection = store::open(&config.database)?;
@@ -56,7 +61,26 @@ pub fn run(config: &Config) -> Result<(), Error> {
         Writer::start(connection, Arc::clone(&fleet), Arc::clone(&psks), tell).map_err(at_database)?;
     let atlas = Atlas::default();
     let (nudge, nudged) = Nudge::new();
-    let keepers = [
+    let refusals: Arc<Refusals> = Arc::default();
+    let targets: Vec<String> = config.notify.iter().map(|(url, _)| url.clone()).collect();
+    let desk = Desk::open(&Readers::new(&config.database), writer.clone(), targets).map_err(at_database)?;
+    let desk = Arc::new(desk);
+    let failures = Failures::default();
+    let started = now_ms();
+    let alarms = alarm::keeper::Sources {
+        desk: Arc::clone(&desk),
+        atlas: atlas.clone(),
+        fleet: Arc::clone(&fleet),
+        writer: writer.clone(),
+        readers: Readers::new(&config.database),
+        psks: Arc::clone(&psks),
+        psk_health: Arc::clone(&psk_health),
+        refusals: Arc::clone(&refusals),
+        notifier: Arc::clone(&failures),
+        database: config.database.clone(),
+        started,
+    };
+    let mut keepers = vec![
         spawn("psk", {
             let (writer, health, stop) = (writer.clone(), Arc::clone(&psk_health), stop.clone());
             move || psks::keep(&source, &writer, &nudged, &health, &stop)
@@ -71,19 +95,30 @@ pub fn run(config: &Config) -> Result<(), Error> {
             let (readers, fleet) = (Readers::new(&config.database), Arc::clone(&fleet));
             move || atlas.keep(&news, &writer, &readers, &fleet, &stop)
         }),
+        spawn("alarm", {
+            let stop = stop.clone();
+            move || alarm::keeper::keep(&alarms, &stop)
+        }),
     ];
+    keepers.extend(config.notify.iter().map(|(url, kind)| {
+        let target = Target { url: url.clone(), kind: *kind };
+        let (writer, failures, stop) = (writer.clone(), Arc::clone(&failures), stop.clone());
+        let secret = notify_secret.clone();
+        spawn("notify", move || alarm::notify::keep(&target, secret.as_ref(), &writer, &failures, &stop))
+    }));
     let context = Arc::new(Context {
         config: config.clone(),
         writer: writer.clone(),
         readers: Readers::new(&config.database),
         fleet,
         atlas,
+        alarms: desk,
         psks,
         nudge,
         psk_health,
-        refusals: Arc::default(),
+        refusals,
         admin,
-        started: now_ms(),
+        started,
     });
     log::info!(
         "manager {} on {}, open http://{}/",

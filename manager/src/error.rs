@@ -92,10 +92,12 @@ pub enum Reject {
     NoAdminSecret,
     /// The message names no such agent.
     NoSuchAgent,
+    /// The message names no alarm that fires.
+    NoSuchAlarm,
 }
 
 /// How many kinds of refusal there are.
-pub const REJECTS: usize = 13;
+pub const REJECTS: usize = 14;
 
 impl Reject {
     /// The stable name of the reason.
@@ -115,6 +117,7 @@ impl Reject {
             Self::FleetFull => "fleet_full",
             Self::NoAdminSecret => "no_admin_secret",
             Self::NoSuchAgent => "no_such_agent",
+            Self::NoSuchAlarm => "no_such_alarm",
         }
     }
 
@@ -131,7 +134,7 @@ impl Reject {
             Self::Envelope(_) | Self::WrongKind(_) => 400,
             Self::BadMac | Self::OldPsk | Self::BadPath => 401,
             Self::NoAdminSecret => 403,
-            Self::NoSuchAgent => 404,
+            Self::NoSuchAgent | Self::NoSuchAlarm => 404,
             Self::ClockSkew { .. } | Self::Replayed | Self::DuplicateId => 409,
             Self::Payload(_) => 422,
             Self::Unavailable | Self::FleetFull => 503,
@@ -145,7 +148,7 @@ impl Reject {
             Self::ClockSkew { .. } => Some(Code::ClockSkew),
             Self::Replayed => Some(Code::Replayed),
             Self::DuplicateId => Some(Code::DuplicateId),
-            Self::Payload(_) | Self::NoSuchAgent => Some(Code::BadPayload),
+            Self::Payload(_) | Self::NoSuchAgent | Self::NoSuchAlarm => Some(Code::BadPayload),
             Self::Unavailable | Self::FleetFull => Some(Code::Unavailable),
             _ => None,
         }
@@ -168,6 +171,7 @@ impl Reject {
             Self::FleetFull => "reset agents that are gone: manager -reset ID",
             Self::NoAdminSecret => "set ADMIN_SECRET_FILE to a file with mode 0600",
             Self::NoSuchAgent => "GET /status/agents lists the agents",
+            Self::NoSuchAlarm => "GET /status/alarms lists those that fire, with their numbers",
         }
     }
 }
@@ -187,6 +191,7 @@ pub const ALL_CODES: [&str; REJECTS] = [
     "fleet_full",
     "no_admin_secret",
     "no_such_agent",
+    "no_such_alarm",
 ];
 
 impl fmt::Display for Reject {
@@ -206,8 +211,9 @@ impl fmt::Display for Reject {
             Self::Payload(error) => error.fmt(f),
             Self::Unavailable => f.write_str("the manager cannot store messages now"),
             Self::FleetFull => f.write_str("the manager has as many agents as it may have"),
-            Self::NoAdminSecret => f.write_str("the manager has no admin secret, so it takes no resets"),
+            Self::NoAdminSecret => f.write_str("the manager has no admin secret, so it takes no orders"),
             Self::NoSuchAgent => f.write_str("there is no such agent"),
+            Self::NoSuchAlarm => f.write_str("no alarm of this number fires"),
         }
     }
 }

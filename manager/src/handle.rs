@@ -15,6 +15,7 @@ use proto::sign::Kind;
 use serde::Deserialize;
 
 use crate::admin;
+use crate::alarm::{self, keeper::Desk};
 use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -25,10 +26,10 @@ use crate::refusals::Refusals;
 use crate::reply;
 use crate::request::Action;
 use crate::store::writer::{Delivery, Registration, Respond, Writer};
-use crate::store::{Readers, alarms, history, reports};
+use crate::store::{Readers, history, reports};
 use crate::verify::{self, Verified};
 use crate::view::map::{self, Detail, MapQuery};
-use crate::view::{agent, brief, health, rates};
+use crate::view::{self, agent, brief, health, rates};
 
 /// What requests are handled with.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Context {
     pub fleet: SharedFleet,
     /// The live map.
     pub atlas: Atlas,
+    /// The alarms.
+    pub alarms: Arc<Desk>,
     /// The PSKs in force.
     pub psks: SharedPsks,
     /// Asks for the PSK to be read early.
@@ -67,6 +70,8 @@ pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
         Action::Report => report(context, &request, reply),
         Action::Register => register(context, &request, reply),
         Action::Reset => admin::reset(context, &request, reply),
+        Action::AlarmAck => alarm::admin::acknowledge(context, &request, reply),
+        Action::AlarmSilence => alarm::admin::silence(context, &request, reply),
         read => {
             let known = request.header("if-none-match");
             reply.send(serve(context, &read, known).unwrap_or_else(|error| reply::unreadable(&error)));
@@ -107,10 +112,11 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             let recent = context.readers.read(|db| reports::recent(db, *id, rates::REPORTS))?;
             reply::json(200, &rates::view(*id, &recent))
         }
-        Action::Alarms => {
-            let alarms = context.readers.read(alarms::list)?;
-            reply::json(200, &serde_json::json!({ "now": now, "alarms": alarms }))
-        }
+        Action::Alarms(filter) => reply::json(
+            200,
+            &context.readers.read(|db| view::alarms::list(db, &context.alarms, filter, now))?,
+        ),
+        Action::AlarmCodes => reply::json(200, &serde_json::json!({ "codes": alarm::catalogue::CODES })),
         Action::Topology(query) => topology(context, query, known)?,
         Action::Events(filter) => {
             let last = context.readers.read(history::last_event)?;
@@ -125,7 +131,9 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             Err(error) => reply::problem(404, "no_path", &error.to_string(), Reject::NoSuchAgent.hint()),
         },
         Action::Page(file) => file.answer(known),
-        Action::Report | Action::Register | Action::Reset => reply::refusal(500, "not a read"),
+        Action::Report | Action::Register | Action::Reset | Action::AlarmAck | Action::AlarmSilence => {
+            reply::refusal(500, "not a read")
+        }
     })
 }
 
@@ -256,7 +264,7 @@ pub fn responder(
     reply: Reply,
 ) -> Respond {
     let (nonce, mac) = (header.nonce, header.mac);
-    let agent = (header.kind != Kind::Reset).then_some(header.agent);
+    let agent = (!matches!(header.kind, Kind::Reset | Kind::Alarm)).then_some(header.agent);
     let refusals = Arc::clone(&context.refusals);
     Box::new(move |outcome| {
         let ack = outcome.unwrap_or_else(|reject| {

@@ -8,10 +8,13 @@
 //! fleet     who is there now            view     what the API shows of it
 //! web       the page's own files
 //! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
+//! alarm     what is wrong: rules, their engine, and who is told
 //! ```
 
 pub mod admin;
+pub mod alarm;
 pub mod atlas;
+pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod config;

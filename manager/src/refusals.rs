@@ -1,7 +1,7 @@
 //! Counts what is refused, by reason, and logs it without letting anyone fill the log.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,13 +18,18 @@ const QUIET: Duration = Duration::from_secs(10);
 pub struct Refusals {
     counts: [AtomicU64; REJECTS],
     logged: Mutex<[Option<(Instant, u64)>; REJECTS]>,
+    last: Mutex<[Option<Culprit>; REJECTS]>,
 }
+
+/// Who was refused: the address, and the agent where one was named by a holder of the PSK.
+type Culprit = (IpAddr, Option<AgentId>);
 
 impl Refusals {
     /// Counts a refusal, and logs it unless its reason was logged just before.
     pub fn note(&self, reject: &Reject, peer: SocketAddr, agent: Option<AgentId>) {
         let index = reject.index();
         let count = self.counts[index].fetch_add(1, Ordering::Relaxed) + 1;
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some((peer.ip(), agent));
         let now = Instant::now();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let more = match logged[index] {
@@ -37,6 +42,13 @@ impl Refusals {
         let who = agent.map(|agent| format!(" agent {agent}")).unwrap_or_default();
         let also = if more > 0 { format!(" ({more} more like it since)") } else { String::new() };
         log::warn!("refused {}: {reject}, from {}{who}{also}", reject.code(), peer.ip());
+    }
+
+    /// Whose message was last refused for each reason: its address, and the agent where it is known.
+    #[must_use]
+    pub fn last(&self) -> BTreeMap<&'static str, (IpAddr, Option<AgentId>)> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        ALL_CODES.into_iter().zip(last).filter_map(|(code, last)| Some((code, last?))).collect()
     }
 
     /// How often each reason was given; reasons that never were are left out.

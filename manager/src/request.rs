@@ -7,7 +7,9 @@ use proto::ids::{AgentId, Cidr};
 use proto::limits::manager_path;
 
 use crate::query::BadParameter;
+use crate::store::alarms;
 use crate::store::history::Filter;
+use crate::view;
 use crate::view::map::{self, MapQuery, PathQuery};
 use crate::web;
 
@@ -31,7 +33,13 @@ pub enum Action {
     /// Counters of one agent's last reports.
     Rates(AgentId),
     /// The alarms.
-    Alarms,
+    Alarms(alarms::Filter),
+    /// Every code that an alarm may have.
+    AlarmCodes,
+    /// Take a signed acknowledgement.
+    AlarmAck,
+    /// Take a signed silence.
+    AlarmSilence,
     /// The map, now or at a past moment.
     Topology(MapQuery),
     /// Changes of the map.
@@ -94,7 +102,10 @@ fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static 
         manager_path::ADMIN_RESET => (Action::Reset, "POST"),
         manager_path::HEALTHCHECK => (Action::Healthcheck, "GET"),
         manager_path::AGENTS => (Action::Agents, "GET"),
-        manager_path::ALARMS => (Action::Alarms, "GET"),
+        manager_path::ALARMS => (Action::Alarms(view::alarms::filter(query, now)?), "GET"),
+        manager_path::ALARM_CODES => (Action::AlarmCodes, "GET"),
+        manager_path::ALARM_ACK => (Action::AlarmAck, "POST"),
+        manager_path::ALARM_SILENCE => (Action::AlarmSilence, "POST"),
         manager_path::TOPOLOGY => (Action::Topology(MapQuery::read(query, now)?), "GET"),
         manager_path::EVENTS => (Action::Events(map::filter(query, now)?), "GET"),
         manager_path::PATH => (Action::Path(PathQuery::read(query)?), "GET"),

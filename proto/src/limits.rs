@@ -75,6 +75,12 @@ pub mod manager_path {
     pub const AGENTS: &str = "/status/agents";
     /// GET: alarms.
     pub const ALARMS: &str = "/status/alarms";
+    /// GET: every code that an alarm may have.
+    pub const ALARM_CODES: &str = "/status/alarms/codes";
+    /// POST: a signed word that somebody knows of an alarm.
+    pub const ALARM_ACK: &str = "/status/alarms/ack";
+    /// POST: a signed order not to tell alarms of a code or an agent for a while.
+    pub const ALARM_SILENCE: &str = "/status/alarms/silence";
     /// GET: the map, now or at a past moment.
     pub const TOPOLOGY: &str = "/status/topology";
     /// GET: changes of the map.

@@ -40,7 +40,7 @@ pub const NAMES: &[Name] = &[
     name(
         "ADMIN_SECRET_FILE",
         "none",
-        "file (mode 0600) with the secret that resets are signed with; without it resets are refused",
+        "file (mode 0600) with the secret that resets and acknowledgements are signed with; without it they are refused",
     ),
     name("AGENT_LISTEN", "`[::]:5087`", "address and port of the agent's HTTP endpoint"),
     name(
@@ -69,6 +69,21 @@ pub const NAMES: &[Name] = &[
     name("DATABASE", "`kattila_manager.db`", "path of the manager's database"),
     name("RETENTION", "48", "hours that the manager keeps raw reports, 1 to 8760"),
     name("HISTORY", "30", "days that the manager keeps changes of the map, 1 to 3650"),
+    name(
+        "NOTIFY_URL",
+        "none",
+        "URLs, comma-separated, that alarms of warning and worse are posted to: `http://HOST[:PORT]/PATH`",
+    ),
+    name(
+        "NOTIFY_KIND",
+        "`webhook`",
+        "body of each, comma-separated or one for all: `webhook` (JSON, signed as in Standard Webhooks), `ntfy` or `slack` (also Mattermost)",
+    ),
+    name(
+        "NOTIFY_SECRET_FILE",
+        "none",
+        "file (mode 0600) with the secret that webhooks are signed with: `whsec_` and base64, or any text",
+    ),
     name("LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
 ];
 

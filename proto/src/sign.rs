@@ -29,6 +29,8 @@ pub enum Kind {
     Relay,
     /// An admin's order to forget; signed with the admin secret, never with the PSK.
     Reset,
+    /// An admin's word on alarms: acknowledged, or not to be told; signed with the admin secret.
+    Alarm,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Ack => "ack",
             Self::Relay => "relay",
             Self::Reset => "reset",
+            Self::Alarm => "alarm",
         }
     }
 }

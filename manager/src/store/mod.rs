@@ -6,7 +6,8 @@
 //! reports     what they reported
 //! structure   interfaces, written when they change
 //! history     changes of the map, and the map of any moment made of them
-//! alarms      the list of alarms
+//! alarms      alarms, their history and silences
+//! outbox      notifications that wait to be sent
 //! psks        the PSKs that were ever accepted
 //! writer      the one thread that writes: group commit, answers after the commit
 //! ```
@@ -15,6 +16,7 @@ pub mod agents;
 pub mod alarms;
 mod error;
 pub mod history;
+pub mod outbox;
 pub mod psks;
 pub mod reports;
 mod schema;

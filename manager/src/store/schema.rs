@@ -91,16 +91,68 @@ CREATE TABLE maps (
 ) STRICT;
 
 CREATE TABLE alarms (
-    no       INTEGER PRIMARY KEY, -- short number
-    code     TEXT NOT NULL,       -- which rule
-    subject  TEXT NOT NULL,       -- what it is about, such as an agent id
-    severity TEXT NOT NULL,       -- 'info', 'warning' or 'critical'
-    state    TEXT NOT NULL,       -- 'pending', 'firing' or 'resolved'
-    message  TEXT NOT NULL,       -- one sentence for people
-    since    INTEGER NOT NULL,    -- when it came to this state
-    version  INTEGER NOT NULL,    -- grows with every change
+    no            INTEGER PRIMARY KEY, -- short number, by which it is acknowledged
+    code          TEXT NOT NULL,       -- which rule
+    subject       TEXT NOT NULL,       -- what it is about, such as an agent id
+    severity      TEXT NOT NULL,       -- 'info', 'warning' or 'critical'
+    state         TEXT NOT NULL,       -- 'pending', 'firing', 'acknowledged', 'suppressed' or 'resolved'
+    since         INTEGER NOT NULL,    -- when it came to this state
+    found_at      INTEGER NOT NULL,    -- when its present episode was first found
+    fired_at      INTEGER,             -- when its present episode fired; NULL: not yet
+    clear_since   INTEGER,             -- since when it is no longer found; NULL: it is
+    acked_at      INTEGER,             -- when its present episode was acknowledged; NULL: it was not
+    suppressed_by TEXT,                -- what covers it: CODE SUBJECT, or a silence; NULL: nothing
+    told          INTEGER NOT NULL,    -- 1: its present episode was put into the outbox
+    sentence      TEXT NOT NULL,       -- one sentence for people
+    cause         TEXT NOT NULL,       -- the likely cause
+    next_step     TEXT NOT NULL,       -- what to do next
+    evidence      TEXT NOT NULL,       -- JSON array of what says so
+    agents        TEXT NOT NULL,       -- JSON array of the ids of the agents that it concerns
+    under         TEXT NOT NULL,       -- JSON array of subjects whose trouble explains it
+    transitions   TEXT NOT NULL,       -- JSON array of when it fired and was resolved lately
+    interval_s    INTEGER NOT NULL,    -- seconds between the reports that it rests on
+    version       INTEGER NOT NULL,    -- grows with every change: a change names the one before
     UNIQUE (code, subject)
 ) STRICT;
+
+CREATE INDEX alarms_state ON alarms (state, since);
+
+CREATE TABLE alarm_history (
+    no       INTEGER PRIMARY KEY, -- order
+    alarm    INTEGER NOT NULL,    -- which alarm (alarms.no)
+    at       INTEGER NOT NULL,    -- when it came to the state
+    state    TEXT NOT NULL,       -- the state
+    severity TEXT NOT NULL,       -- how bad it was
+    by       TEXT,                -- what covered it then; NULL: nothing
+    sentence TEXT NOT NULL        -- its sentence then
+) STRICT;
+
+CREATE INDEX alarm_history_alarm ON alarm_history (alarm, no);
+CREATE INDEX alarm_history_at ON alarm_history (at);
+
+CREATE TABLE silences (
+    target TEXT PRIMARY KEY, -- a code, or an agent's id
+    until  INTEGER NOT NULL  -- until when its alarms are not told
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE old_keys (
+    key       BLOB PRIMARY KEY, -- a WireGuard public key, 32 bytes, that an interface had before
+    agent     BLOB NOT NULL,    -- id of the agent, 16 bytes
+    interface TEXT NOT NULL,    -- the interface's name
+    until     INTEGER NOT NULL  -- when another took its place
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    no       INTEGER PRIMARY KEY, -- order, in which each receiver gets them
+    target   TEXT NOT NULL,       -- URL of the receiver
+    at       INTEGER NOT NULL,    -- when it happened
+    event    TEXT NOT NULL,       -- the alarm as it was, as JSON
+    batch    INTEGER,             -- no of the first one of the message that it goes in; NULL: in none yet
+    attempts INTEGER NOT NULL,    -- how often that message was sent
+    next_at  INTEGER NOT NULL     -- not to be sent before; also the deadline of who is sending it now
+) STRICT;
+
+CREATE INDEX outbox_target ON outbox (target, no);
 
 CREATE TABLE psks (
     generation INTEGER PRIMARY KEY,  -- grows with every rotation

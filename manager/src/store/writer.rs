@@ -15,7 +15,7 @@ use proto::psk::Secret;
 use proto::report::{Report, ReportError};
 use rusqlite::Connection;
 
-use super::{agents, history, psks, reports};
+use super::{agents, alarms, history, psks, reports};
 use crate::atlas::News;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
@@ -77,8 +77,12 @@ enum Job {
     RotatePsk(Secret, i64),
     Retain(Cutoff, SyncSender<bool>),
     History(History, SyncSender<bool>),
+    Work(Work, SyncSender<bool>),
     Stop,
 }
+
+/// Something else to be done in a transaction.
+type Work = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
 
 /// What is too old to be kept (ms).
 #[derive(Debug, Clone, Copy)]
@@ -187,6 +191,21 @@ impl Writer {
         self.jobs.send(Job::History(history, done)).is_ok() && result.recv().unwrap_or(false)
     }
 
+    /// Does `work` in the next transaction and waits for its commit; `None` when that failed.
+    pub fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Option<T> {
+        let (keep, kept) = sync_channel(1);
+        let work: Work = Box::new(move |connection| {
+            let _ = keep.try_send(work(connection)?);
+            Ok(())
+        });
+        let (done, result) = sync_channel(1);
+        self.jobs.send(Job::Work(work, done)).ok()?;
+        result.recv().unwrap_or(false).then(|| kept.try_recv().ok()).flatten()
+    }
+
     /// How the writer fares.
     #[must_use]
     pub fn health(&self) -> WriterHealth {
@@ -212,7 +231,7 @@ impl Job {
             Self::Report(_, respond) | Self::Register(_, respond) | Self::Reset(_, respond) => {
                 respond(Err(Reject::Unavailable));
             }
-            Self::RotatePsk(..) | Self::Retain(..) | Self::History(..) | Self::Stop => {}
+            Self::RotatePsk(..) | Self::Retain(..) | Self::History(..) | Self::Work(..) | Self::Stop => {}
         }
     }
 }
@@ -327,6 +346,7 @@ impl Thread {
                 Job::Retain(before, done) => {
                     let mut gone = reports::retain(&transaction, before.reports, RETAIN_STEP)?;
                     gone += history::retain(&transaction, before.history, RETAIN_STEP)?;
+                    gone += alarms::retain(&transaction, before.history, RETAIN_STEP)?;
                     vacuum(&transaction)?;
                     batch.told.push((done, gone > 0));
                 }
@@ -335,6 +355,10 @@ impl Thread {
                     if let Some(map) = map {
                         history::keep_map(&transaction, at, &map)?;
                     }
+                    batch.told.push((done, true));
+                }
+                Job::Work(work, done) => {
+                    work(&transaction)?;
                     batch.told.push((done, true));
                 }
                 Job::Stop => {}

@@ -143,6 +143,7 @@ impl State {
             handshake_age_s: (half.age_s != record::NEVER).then_some(half.age_s),
             rx_bytes: half.samples.rx(),
             tx_bytes: half.samples.tx(),
+            delta: half.samples.last(),
             rtt_us: (half.rtt_us > 0).then_some(half.rtt_us),
             traffic: half.samples.class(
                 &agent.times,

@@ -157,6 +157,9 @@ pub struct Half {
     pub rx_bytes: u64,
     /// Bytes sent to the peer.
     pub tx_bytes: u64,
+    /// Bytes received and sent between the last two reports.
+    #[serde(skip)]
+    pub delta: Option<(u64, u64)>,
     /// Round-trip time in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u32>,

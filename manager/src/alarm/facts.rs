@@ -1,0 +1,324 @@
+//! Everything that a rule may look at, at one moment, with the look-ups that rules share.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use proto::ids::{AgentId, PublicKey};
+
+use super::Proof;
+use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
+use crate::fleet::Fleet;
+use crate::topology::{
+    Edge, Half, InterfaceShape, Layer, Node, NodeKind, Presence, Relation, Topology, Traffic,
+};
+
+/// Intervals without a word after which an agent is offline, and the grace beside (ms): as the list
+/// of agents has it.
+const OFFLINE_AFTER: i64 = 4;
+const GRACE: i64 = 10_000;
+
+/// What is known of an agent's reporting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reporter {
+    /// When anything of it last came (ms).
+    pub last_seen: i64,
+    /// Seconds between its reports.
+    pub interval_s: u32,
+    /// The relays that its latest report passed.
+    pub path: Vec<AgentId>,
+    /// Generation of the PSK that it uses.
+    pub psk: u32,
+}
+
+impl Reporter {
+    /// How long nothing came, in its intervals.
+    #[must_use]
+    pub fn silent_ms(&self, now: i64) -> i64 {
+        now - self.last_seen
+    }
+
+    /// Its interval in milliseconds.
+    #[must_use]
+    pub fn interval_ms(&self) -> i64 {
+        i64::from(self.interval_s.max(1)) * 1000
+    }
+
+    /// Whether nothing came for so long that it is offline.
+    #[must_use]
+    pub fn is_offline(&self, now: i64) -> bool {
+        self.silent_ms(now) > OFFLINE_AFTER * self.interval_ms() + GRACE
+    }
+}
+
+/// The fleet as alarms look at it: agents that show and have reported.
+#[must_use]
+pub fn reporters(fleet: &Fleet) -> BTreeMap<AgentId, Reporter> {
+    let visible = fleet.agents.values().filter(|agent| agent.is_visible());
+    let reported = visible.filter_map(|agent| {
+        let latest = agent.latest.as_ref()?;
+        let reporter = Reporter {
+            last_seen: agent.last_seen.unwrap_or(latest.received_at),
+            interval_s: latest.interval_s,
+            path: latest.path.clone(),
+            psk: latest.psk,
+        };
+        Some((agent.id, reporter))
+    });
+    reported.collect()
+}
+
+/// How the manager itself fares.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ManagerFacts {
+    /// Why the database takes no writes.
+    pub database_failure: Option<String>,
+    /// How long a write to it waits (ms).
+    pub write_ms: u64,
+    /// Room left on its disk, and the disk's size (bytes).
+    pub disk: Option<(u64, u64)>,
+    /// Why the PSK cannot be read.
+    pub psk_failure: Option<String>,
+    /// The current PSK's generation.
+    pub psk_generation: u32,
+    /// Messages refused within ten minutes, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Who was last refused, by reason: in words, and the agent where it is known.
+    pub refused_from: BTreeMap<&'static str, (String, Option<AgentId>)>,
+    /// Since when notifications to a receiver fail (ms), and why.
+    pub notifier: BTreeMap<String, (i64, String)>,
+}
+
+/// Everything that a rule may look at.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The manager's clock (ms).
+    pub now: i64,
+    /// The map.
+    pub topology: &'a Topology,
+    /// What is remembered beside it.
+    pub watches: &'a Watches,
+    /// Who reports, and how.
+    pub agents: &'a BTreeMap<AgentId, Reporter>,
+    /// The manager.
+    pub manager: &'a ManagerFacts,
+    /// Agents' nodes by id.
+    pub hosts: BTreeMap<AgentId, Host<'a>>,
+    /// WireGuard edges.
+    pub tunnels: Vec<Tunnel<'a>>,
+    /// Who has which WireGuard key, among agents that report.
+    pub owners: HashMap<PublicKey, Vec<(AgentId, &'a InterfaceShape)>>,
+    /// Who has which address on a WireGuard interface, among agents that report.
+    pub tunnel_addresses: HashMap<IpAddr, Vec<(AgentId, &'a InterfaceShape)>>,
+    names: HashMap<&'a str, usize>,
+}
+
+/// An agent's node.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// Its node.
+    pub node: &'a Node,
+    /// What is remembered of it.
+    pub watch: Option<&'a Watch>,
+    /// Whether it reports.
+    pub fresh: bool,
+}
+
+/// A WireGuard edge with what is known of both its ends.
+#[derive(Debug, Clone)]
+pub struct Tunnel<'a> {
+    /// The edge.
+    pub edge: &'a Edge,
+    /// Its ends; the second is `None` where it is no agent.
+    pub ends: [Option<Side<'a>>; 2],
+}
+
+/// One end of a tunnel.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Its agent.
+    pub id: AgentId,
+    /// Its node.
+    pub host: Host<'a>,
+    /// The interface's name.
+    pub interface: &'a str,
+    /// The interface.
+    pub nic: Option<&'a InterfaceShape>,
+    /// What it has set for the other end.
+    pub half: Option<&'a Half>,
+    /// What is remembered of the device.
+    pub device: Option<&'a DeviceWatch>,
+    /// What is remembered of the peer.
+    pub peer: Option<&'a PeerWatch>,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of a moment.
+    #[must_use]
+    pub fn new(
+        now: i64,
+        topology: &'a Topology,
+        watches: &'a Watches,
+        agents: &'a BTreeMap<AgentId, Reporter>,
+        manager: &'a ManagerFacts,
+    ) -> Self {
+        let mut hosts = BTreeMap::new();
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        let mut owners: HashMap<PublicKey, Vec<(AgentId, &InterfaceShape)>> = HashMap::new();
+        let mut tunnel_addresses: HashMap<IpAddr, Vec<(AgentId, &InterfaceShape)>> = HashMap::new();
+        for node in topology.nodes.iter().filter(|node| node.shape.kind == NodeKind::Agent) {
+            let Ok(id) = node.shape.id.parse::<AgentId>() else { continue };
+            let fresh = node.shape.presence == Some(Presence::Fresh);
+            *names.entry(&node.shape.name).or_default() += 1;
+            hosts.insert(id, Host { node, watch: watches.get(id), fresh });
+            for interface in node.shape.interfaces.iter().filter(|_| fresh) {
+                if let Some(key) = interface.wireguard.as_ref().and_then(|device| device.public_key) {
+                    owners.entry(key).or_default().push((id, interface));
+                }
+                for address in interface.addresses.iter().filter(|_| interface.wireguard.is_some()) {
+                    tunnel_addresses.entry(address.address()).or_default().push((id, interface));
+                }
+            }
+        }
+        let edges = topology.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);
+        let tunnels = edges.map(|edge| tunnel(edge, &hosts)).collect();
+        Self { now, topology, watches, agents, manager, hosts, tunnels, owners, tunnel_addresses, names }
+    }
+
+    /// Agents that are silent.
+    #[must_use]
+    pub fn dark(&self) -> HashSet<AgentId> {
+        self.hosts.iter().filter(|(_, host)| !host.fresh).map(|(id, _)| *id).collect()
+    }
+
+    /// What to call an agent: its host's name, with the beginning of its id where two share it.
+    #[must_use]
+    pub fn name(&self, id: AgentId) -> String {
+        let Some(host) = self.hosts.get(&id) else { return format!("agent {id}") };
+        let name = host.node.shape.name.as_str();
+        if self.names.get(name).is_some_and(|count| *count > 1) {
+            format!("{name} ({})", &id.to_string()[..8])
+        } else {
+            name.to_owned()
+        }
+    }
+
+    /// Tunnels between two agents that both report and both have each other.
+    pub fn confirmed(&self) -> impl Iterator<Item = (&Tunnel<'a>, [Side<'a>; 2])> {
+        self.tunnels.iter().filter_map(|tunnel| {
+            let [Some(a), Some(b)] = tunnel.ends else { return None };
+            let both = tunnel.edge.shape.relation == Relation::Confirmed && a.host.fresh && b.host.fresh;
+            both.then_some((tunnel, [a, b]))
+        })
+    }
+
+    /// Agents that report, with what is remembered of them.
+    pub fn watched(&self) -> impl Iterator<Item = (AgentId, &Host<'a>, &'a Watch)> {
+        self.hosts
+            .iter()
+            .filter(|(_, host)| host.fresh)
+            .filter_map(|(id, host)| Some((*id, host, host.watch?)))
+    }
+
+    /// A proof of an agent's latest report.
+    #[must_use]
+    pub fn proof(&self, id: AgentId, field: impl Into<String>, text: impl Into<String>) -> Proof {
+        let observed_at = self.hosts.get(&id).and_then(|host| host.node.observed_at);
+        Proof { agent: Some(id), observed_at, field: field.into(), text: text.into() }
+    }
+
+    /// Seconds between the reports of the slowest of these agents.
+    #[must_use]
+    pub fn interval(&self, agents: &[AgentId]) -> u32 {
+        agents.iter().filter_map(|id| Some(self.agents.get(id)?.interval_s)).max().unwrap_or(30)
+    }
+}
+
+fn tunnel<'a>(edge: &'a Edge, hosts: &BTreeMap<AgentId, Host<'a>>) -> Tunnel<'a> {
+    let side = |number: usize| {
+        let end = &edge.shape.ends[number];
+        let id: AgentId = end.node.parse().ok()?;
+        let host = *hosts.get(&id)?;
+        let interface = end.interface.as_deref().unwrap_or_default();
+        let nic = host.node.shape.interfaces.iter().find(|nic| nic.name == interface);
+        let half = edge.halves.as_ref().and_then(|halves| halves[number].as_ref());
+        let device = host.watch.and_then(|watch| watch.devices.get(interface));
+        let peer = device.zip(half).and_then(|(device, half)| device.peers.get(&half.shape.peer));
+        Some(Side { id, host, interface, nic, half, device, peer })
+    };
+    Tunnel { edge, ends: [side(0), side(1)] }
+}
+
+impl Tunnel<'_> {
+    /// The agents at its ends.
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentId> {
+        self.ends.iter().flatten().map(|side| side.id).collect()
+    }
+
+    /// The interfaces that it stands on: its own and those that carry it.
+    #[must_use]
+    pub fn stands_on(&self) -> Vec<String> {
+        let mut subjects = Vec::new();
+        for side in self.ends.iter().flatten() {
+            subjects.push(format!("{}/{}", side.id, side.interface));
+            let carrier = side.half.and_then(|half| half.underlay.as_ref()?.interface.clone());
+            subjects.extend(carrier.map(|carrier| format!("{}/{carrier}", side.id)));
+            // A card without a link has often lost its routes too, and with them what says that it
+            // carries the tunnel.
+            let down = side.host.watch.into_iter().flat_map(|watch| &watch.links);
+            let down = down.filter(|(_, link)| link.was_used && !link.has_link);
+            subjects.extend(down.map(|(name, _)| format!("{}/{name}", side.id)));
+        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        subjects
+    }
+}
+
+impl Side<'_> {
+    /// Its public key.
+    #[must_use]
+    pub fn key(&self) -> Option<PublicKey> {
+        self.nic?.wireguard.as_ref()?.public_key
+    }
+
+    /// Bytes received and sent between its last two reports.
+    #[must_use]
+    pub fn delta(&self) -> Option<(u64, u64)> {
+        self.half?.delta
+    }
+
+    /// Whether it sends handshake initiations that nobody answers.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        self.half.is_some_and(|half| half.traffic == Traffic::Unanswered)
+    }
+
+    /// What it says of the other end, as evidence.
+    #[must_use]
+    pub fn proof(&self, facts: &Facts<'_>, other: Option<&Side<'_>>) -> Proof {
+        let (name, interface) = (facts.name(self.id), self.interface);
+        let peer = other.map_or_else(|| "a key that no agent has".to_owned(), |side| facts.name(side.id));
+        let Some(half) = self.half else {
+            let text = format!("{name}'s {interface} has no peer with the key of {peer}");
+            return facts.proof(self.id, format!("wireguard[{interface}].peers"), text);
+        };
+        let handshake = match half.handshake_age_s {
+            Some(age) => format!("last handshake {age} s before"),
+            None => "never had a handshake".to_owned(),
+        };
+        let endpoint = half.shape.endpoint.as_deref().unwrap_or("no endpoint");
+        let flow = match half.delta {
+            Some((0, tx)) if tx > 0 && tx % 148 == 0 => {
+                format!(
+                    "; since the report before, nothing received and {} handshake initiations sent",
+                    tx / 148
+                )
+            }
+            Some((rx, tx)) => format!("; since the report before, {rx} B received and {tx} B sent"),
+            None => String::new(),
+        };
+        let text = format!("{name}'s {interface} has the peer {peer} at {endpoint}: {handshake}{flow}");
+        facts.proof(self.id, format!("wireguard[{interface}].peers[{}]", half.shape.peer), text)
+    }
+}

@@ -1,0 +1,140 @@
+//! Agents and their hosts: offline, rebooted, what they cannot read, reports that are missing.
+
+use super::clock::span;
+use super::facts::Facts;
+use super::wireguard::RECENT;
+use super::{Finding, Proof, Rule};
+
+pub(super) const RULES: &[Rule] = &[offline, rebooted, problems, gaps, spooled, dropped];
+
+/// Reports missing in half an hour that are told.
+const GAPS: usize = 3;
+/// Reports that may wait at an agent.
+const SPOOLED: u64 = 10;
+
+fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, reporter) in facts.agents.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)) {
+        let name = facts.name(*id);
+        let mut under: Vec<String> = reporter.path.iter().map(ToString::to_string).collect();
+        under.extend(gateway(facts, *id));
+        let last = facts.watches.get(*id);
+        let because = if reporter.path.is_empty() {
+            "the host is off or cut off from the network, or its agent stopped"
+        } else {
+            "the host is off or cut off, or the relay that its reports took is"
+        };
+        let finding = Finding::new("AGENT_OFFLINE", id.to_string())
+            .say(format!("Nothing has been heard of {name} for over {}.", span(4 * reporter.interval_ms())))
+            .because(because)
+            .next(format!("ping {name}; if it answers: ssh {name} 'pgrep agent; curl -s http://127.0.0.1:5087/status/healthcheck'"))
+            .proof([Proof {
+                agent: Some(*id),
+                observed_at: last.map(|watch| watch.observed_at),
+                field: "last_seen".into(),
+                text: format!("its last report came at {} ms; it reports every {} s", reporter.last_seen, reporter.interval_s),
+            }])
+            .of([*id])
+            .under(under)
+            .every(reporter.interval_s);
+        found.push(finding);
+    }
+}
+
+/// The agent that is a host's gateway, by the gateway's link-layer address.
+fn gateway(facts: &Facts<'_>, id: proto::ids::AgentId) -> Option<String> {
+    let mac = facts.watches.get(id)?.way_out.as_ref()?.mac.as_deref()?;
+    let owner = facts.watches.iter().find(|(other, watch)| {
+        *other != id && watch.links.values().any(|link| link.mac.as_deref() == Some(mac))
+    });
+    owner.map(|(other, _)| other.to_string())
+}
+
+fn rebooted(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched() {
+        if watch.rebooted_at.is_none_or(|at| facts.now - at > RECENT) {
+            continue;
+        }
+        let name = facts.name(id);
+        let finding = Finding::new("AGENT_REBOOTED", id.to_string())
+            .say(format!("{name} was restarted."))
+            .because("somebody restarted it, it lost power, or it crashed")
+            .next(format!("if nobody did: on {name}: last -x | head; journalctl -b -1 -e"))
+            .proof([facts.proof(
+                id,
+                "uptime_s",
+                format!("{name} has been up for less time than when it reported before"),
+            )])
+            .of([id])
+            .every(watch.interval_s);
+        found.push(finding);
+    }
+}
+
+fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.problems.is_empty()) {
+        let name = facts.name(id);
+        let (source, message) = &watch.problems[0];
+        let finding = Finding::new("COLLECT_PROBLEM", id.to_string())
+            .say(format!("{name}'s agent cannot read {source}: {message}."))
+            .because("the agent lacks rights or a program, or its kernel is set up otherwise")
+            .next(format!(
+                "on {name}: ./agent -sysinfo as root shows all problems; wg needs root and wireguard-tools"
+            ))
+            .proof(
+                watch
+                    .problems
+                    .iter()
+                    .map(|(source, message)| facts.proof(id, "problems", format!("{source}: {message}"))),
+            )
+            .of([id])
+            .every(watch.interval_s);
+        found.push(finding);
+    }
+}
+
+fn gaps(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched() {
+        let recent = watch.gaps.iter().filter(|at| facts.now - **at <= 30 * 60_000).count();
+        if recent < GAPS {
+            continue;
+        }
+        let name = facts.name(id);
+        let finding = Finding::new("REPORT_GAPS", id.to_string())
+            .say(format!("Reports of {name} are missing again and again."))
+            .because("its way to the manager loses packets, or the host is overloaded")
+            .next(format!("on {name}: mtr to the manager; curl -s http://127.0.0.1:5087/status/healthcheck tells how its reports fare"))
+            .proof([facts.proof(id, "tick", format!("{recent} times in half an hour no report of {name} came for over two intervals"))])
+            .of([id])
+            .every(watch.interval_s);
+        found.push(finding);
+    }
+}
+
+fn spooled(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched().filter(|(_, _, watch)| watch.spooled > SPOOLED) {
+        let name = facts.name(id);
+        let finding = Finding::new("REPORTS_SPOOLED", id.to_string())
+            .say(format!("Reports wait at {name} to be delivered."))
+            .because("it could not reach the manager for a while and catches up, or the manager takes its reports too slowly")
+            .next("wait; if it lasts, look at GET /status/healthcheck of the manager")
+            .proof([facts.proof(id, "delivery.spooled", format!("{} reports wait at {name}", watch.spooled))])
+            .of([id])
+            .every(watch.interval_s);
+        found.push(finding);
+    }
+}
+
+fn dropped(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched() {
+        let Some((_, count)) = watch.dropped_at.filter(|(at, _)| facts.now - at <= RECENT) else { continue };
+        let name = facts.name(id);
+        let finding = Finding::new("REPORTS_DROPPED", id.to_string())
+            .say(format!("{name} gave up reports that it could not deliver: its history has a hole."))
+            .because("the manager could not be reached for longer than the agent can keep reports, or refused some")
+            .next(format!("on {name}: look in the agent's log for why; the manager's healthcheck counts what it refused"))
+            .proof([facts.proof(id, "delivery.dropped", format!("{count} reports were given up since the report before"))])
+            .of([id])
+            .every(watch.interval_s);
+        found.push(finding);
+    }
+}

@@ -1,0 +1,197 @@
+//! Alarms: what is wrong, why, and what to do next.
+//!
+//! ```text
+//! watch      what is remembered of each agent's reports beside the map: earlier keys, errors, restarts
+//! facts      the map, the watches, the fleet and the manager's own health at one moment, with look-ups
+//! wireguard, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
+//!            the rules: pure functions of the facts, each a family
+//! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
+//! engine     findings over time -> pending, firing, acknowledged, suppressed, resolved; pure
+//! keeper     the thread that evaluates and has the store keep the changes
+//! message    an alarm as a notification's body      notify   the thread that sends them
+//! ```
+
+use std::fmt;
+
+use proto::ids::AgentId;
+use serde::{Deserialize, Serialize};
+
+pub mod admin;
+mod allowed_ips;
+pub mod catalogue;
+mod clock;
+mod delivery;
+mod endpoint;
+pub mod engine;
+pub mod facts;
+mod host;
+mod identity;
+pub mod keeper;
+mod lan;
+mod manager;
+mod mesh;
+pub mod message;
+pub mod notify;
+mod overlay;
+pub mod watch;
+mod wireguard;
+
+pub use facts::Facts;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; nobody is woken.
+    Info,
+    /// Something does not work, or will not for long.
+    Warning,
+    /// Much does not work, or somebody may be at it.
+    Critical,
+}
+
+impl Severity {
+    /// Its name in the API and the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One piece of evidence: what which agent's report says, with the figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The agent whose report it is; `None` for the manager's own figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// When that report was observed: milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<i64>,
+    /// Where in the report.
+    pub field: String,
+    /// In words, with the figures.
+    pub text: String,
+}
+
+/// What a rule finds: true now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which rule, one of [`catalogue::CODES`].
+    pub code: &'static str,
+    /// What it is about: an agent, `AGENT/INTERFACE`, an edge, `manager`, `fleet`.
+    pub subject: String,
+    /// How bad it is; the code's own severity unless the rule knows better.
+    pub severity: Severity,
+    /// One sentence for people, without figures that change from report to report.
+    pub sentence: String,
+    /// What says so.
+    pub evidence: Vec<Proof>,
+    /// The likely cause.
+    pub cause: String,
+    /// What to do next.
+    pub next_step: String,
+    /// The agents that it concerns: while one of them is silent nothing new is known of it.
+    pub agents: Vec<AgentId>,
+    /// Subjects whose own trouble explains this one: `AGENT/INTERFACE` or `AGENT`.
+    pub under: Vec<String>,
+    /// Seconds between the reports that it rests on.
+    pub interval_s: u32,
+}
+
+impl Finding {
+    /// A finding of this code about `subject`, with the code's severity.
+    ///
+    /// # Panics
+    /// When the catalogue does not have the code, which a test excludes.
+    #[must_use]
+    pub fn new(code: &'static str, subject: impl Into<String>) -> Self {
+        let severity = catalogue::find(code).map_or(Severity::Warning, |entry| entry.severity);
+        debug_assert!(catalogue::find(code).is_some(), "{code} is not in the catalogue");
+        Self {
+            code,
+            subject: subject.into(),
+            severity,
+            sentence: String::new(),
+            evidence: Vec::new(),
+            cause: String::new(),
+            next_step: String::new(),
+            agents: Vec::new(),
+            under: Vec::new(),
+            interval_s: 30,
+        }
+    }
+
+    fn say(mut self, sentence: impl Into<String>) -> Self {
+        self.sentence = sentence.into();
+        self
+    }
+
+    fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = cause.into();
+        self
+    }
+
+    fn next(mut self, step: impl Into<String>) -> Self {
+        self.next_step = step.into();
+        self
+    }
+
+    fn proof(mut self, proof: impl IntoIterator<Item = Proof>) -> Self {
+        self.evidence.extend(proof);
+        self
+    }
+
+    fn of(mut self, agents: impl IntoIterator<Item = AgentId>) -> Self {
+        self.agents.extend(agents);
+        self.agents.sort_unstable();
+        self.agents.dedup();
+        self
+    }
+
+    fn under(mut self, subjects: impl IntoIterator<Item = String>) -> Self {
+        self.under.extend(subjects);
+        self
+    }
+
+    fn every(mut self, interval_s: u32) -> Self {
+        self.interval_s = interval_s.max(1);
+        self
+    }
+}
+
+/// All that is wrong at one moment: what every rule finds, by code and subject.
+#[must_use]
+pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for rules in [
+        wireguard::RULES,
+        allowed_ips::RULES,
+        endpoint::RULES,
+        identity::RULES,
+        clock::RULES,
+        host::RULES,
+        lan::RULES,
+        overlay::RULES,
+        delivery::RULES,
+        mesh::RULES,
+        manager::RULES,
+    ] {
+        rules.iter().for_each(|rule| rule(facts, &mut found));
+    }
+    found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
+    found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
+    found
+}
+
+/// A rule: what it finds in the facts is added to the list.
+type Rule = fn(&Facts<'_>, &mut Vec<Finding>);

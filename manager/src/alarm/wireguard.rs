@@ -1,0 +1,417 @@
+//! Peers and handshakes: one-sided peers, stale keys, and handshakes that go one way only
+//! (rules D1 to D4, D19, D20, D24).
+
+use super::facts::{Facts, Side, Tunnel};
+use super::{Finding, Rule};
+use crate::topology::{EdgeState, Relation};
+
+pub(super) const RULES: &[Rule] = &[
+    one_sided,
+    orphan_key,
+    psk_mismatch,
+    no_path,
+    tunnel_down,
+    tunnel_loss,
+    handshake_no_data,
+    handshake_churn,
+    interface_down,
+    recent_changes,
+];
+
+/// How long a change is shown (ms).
+pub(super) const RECENT: i64 = 10 * 60_000;
+/// Data both ways in so many reports in a row make a tunnel one that always carries data: an hour.
+const ALWAYS_BUSY: u16 = 120;
+/// And none in so many is news: ten minutes.
+const QUIET: u16 = 20;
+/// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
+const CHURN: u16 = 6;
+/// Loss (percent) that is told.
+const LOSS: f64 = 10.0;
+
+fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.state == EdgeState::OneSided) {
+        let [Some(a), Some(b)] = tunnel.ends else { continue };
+        let (has, lacks) = if a.half.is_some() { (a, b) } else { (b, a) };
+        let (name, other) = (facts.name(has.id), facts.name(lacks.id));
+        let Some(key) = has.key() else { continue };
+        let allowed = has.nic.map(|nic| {
+            let hosts =
+                nic.addresses.iter().map(|address| proto::ids::Cidr::host(address.address()).to_string());
+            hosts.collect::<Vec<_>>().join(",")
+        });
+        let allowed = allowed.filter(|list| !list.is_empty()).unwrap_or_else(|| "ADDRESS/32".to_owned());
+        let finding = Finding::new("PEER_ONE_SIDED", &tunnel.edge.shape.id)
+            .say(format!("{name} has {other} as a WireGuard peer, but {other} does not have {name}."))
+            .because(format!(
+                "the peer was removed on {other}, never added there, or {name}'s key was changed without telling {other}"
+            ))
+            .next(format!(
+                "on {other}: wg set {} peer {key} allowed-ips {allowed} (or remove the peer on {name})",
+                lacks.interface
+            ))
+            .proof([has.proof(facts, Some(&lacks)), lacks.proof(facts, Some(&has))])
+            .of(tunnel.agents())
+            .under(tunnel.stands_on())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.relation == Relation::External) {
+        let Some(a) = tunnel.ends[0].filter(|side| side.host.fresh) else { continue };
+        let Some(half) = a.half else { continue };
+        let Some((owner, interface, _)) = facts.watches.old_keys.get(&half.shape.peer) else { continue };
+        let Some(host) = facts.hosts.get(owner).filter(|host| host.fresh) else { continue };
+        let now = host.node.shape.interfaces.iter().find(|nic| nic.name == *interface);
+        let Some(new) = now.and_then(|nic| nic.wireguard.as_ref()?.public_key) else { continue };
+        if new == half.shape.peer {
+            continue;
+        }
+        let (name, other) = (facts.name(a.id), facts.name(*owner));
+        let already = facts.tunnels.iter().any(|other| {
+            let side = |side: &Side<'_>| side.id == a.id && side.interface == a.interface;
+            other
+                .ends
+                .iter()
+                .flatten()
+                .any(|end| side(end) && end.half.is_some_and(|half| half.shape.peer == new))
+        });
+        let allowed: Vec<String> = half.shape.allowed_ips.iter().map(ToString::to_string).collect();
+        let step = if already {
+            format!("on {name}: wg set {} peer {} remove", a.interface, half.shape.peer)
+        } else {
+            let allowed = if allowed.is_empty() { "ADDRESS/32".to_owned() } else { allowed.join(",") };
+            let endpoint =
+                half.shape.endpoint.as_deref().map(|at| format!(" endpoint {at}")).unwrap_or_default();
+            format!(
+                "on {name}: wg set {i} peer {} remove; wg set {i} peer {new} allowed-ips {allowed}{endpoint}",
+                half.shape.peer,
+                i = a.interface
+            )
+        };
+        let finding = Finding::new("PEER_ORPHAN_KEY", &tunnel.edge.shape.id)
+            .say(format!(
+                "{name} still has the old key of {other} as a peer; {other}'s {interface} has a new key."
+            ))
+            .because(format!("the key was changed on {other} and not on {name}"))
+            .next(step)
+            .proof([
+                a.proof(facts, None),
+                facts.proof(
+                    *owner,
+                    format!("wireguard[{interface}].public_key"),
+                    format!("{other}'s {interface} now has the key {new}"),
+                ),
+            ])
+            .of([a.id, *owner])
+            .every(facts.interval(&[a.id, *owner]));
+        found.push(finding);
+    }
+}
+
+fn psk_mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, [a, b]) in facts.confirmed() {
+        let [Some(x), Some(y)] = [a.half, b.half] else { continue };
+        if x.shape.has_psk == y.shape.has_psk {
+            continue;
+        }
+        let (has, lacks) = if x.shape.has_psk { (a, b) } else { (b, a) };
+        let (name, other) = (facts.name(has.id), facts.name(lacks.id));
+        let Some(key) = has.key() else { continue };
+        let finding = Finding::new("PSK_MISMATCH", &tunnel.edge.shape.id)
+            .say(format!("{name} has a preshared key for {other}, {other} has none for {name}: no handshake can succeed."))
+            .because("the preshared key was set or removed at one end only")
+            .next(format!(
+                "on {other}: wg set {} peer {key} preshared-key FILE, with the key that {name} has",
+                lacks.interface
+            ))
+            .proof([has.proof(facts, Some(&lacks)), lacks.proof(facts, Some(&has))])
+            .of(tunnel.agents())
+            .under(tunnel.stands_on())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+fn has_psk_mismatch([a, b]: [&Side<'_>; 2]) -> bool {
+    a.half.zip(b.half).is_some_and(|(a, b)| a.shape.has_psk != b.shape.has_psk)
+}
+
+/// Which of the two ends' handshakes get nowhere, and how far they get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// What the first sends does not reach the second.
+    Forward,
+    /// It does, and the answers do not come back.
+    Return,
+    /// Neither's reach the other.
+    Both,
+}
+
+fn broken<'a>([a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Broken)> {
+    let (from_a, from_b) = (a.is_unanswered(), b.is_unanswered());
+    if from_a && from_b {
+        return Some((a, b, Broken::Both));
+    }
+    let (from, to) = match (from_a, from_b) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        _ => return None,
+    };
+    match to.delta()? {
+        (0, _) => Some((from, to, Broken::Forward)),
+        // Initiations of 148 bytes came in, responses of 92 went out, and nothing else.
+        (rx, tx) if rx % 148 == 0 && tx > 0 && tx % 92 == 0 => Some((from, to, Broken::Return)),
+        _ => None,
+    }
+}
+
+fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, ends) in facts.confirmed() {
+        let [a, b] = &ends;
+        let down = |side: &Side<'_>| side.nic.is_some_and(|nic| !nic.up);
+        if has_psk_mismatch([a, b]) || down(a) || down(b) || is_looped(tunnel) {
+            continue;
+        }
+        let Some((from, to, how)) = broken(ends) else { continue };
+        let (name, other) = (facts.name(from.id), facts.name(to.id));
+        let port = to.nic.and_then(|nic| nic.wireguard.as_ref()).map_or(0, |device| device.listen_port);
+        let at = from
+            .half
+            .and_then(|half| half.shape.endpoint.clone())
+            .unwrap_or_else(|| "no endpoint".to_owned());
+        let clock = clock_words(facts, &from, &to);
+        let finding = match how {
+            Broken::Forward => Finding::new("NO_FORWARD_PATH", &tunnel.edge.shape.id)
+                .say(format!("{name}'s handshakes do not reach {other}."))
+                .because(clock.unwrap_or_else(|| {
+                    format!("{name} sends to {at}, {other} listens on port {port}: a wrong endpoint, or a firewall before {other}")
+                }))
+                .next(format!("on {other}: tcpdump -ni any udp port {port}; if nothing comes, look for a firewall or correct the endpoint on {name}")),
+            Broken::Both => Finding::new("NO_FORWARD_PATH", &tunnel.edge.shape.id)
+                .say(format!("Handshakes between {name} and {other} reach neither of them."))
+                .because(clock.unwrap_or_else(|| {
+                    "UDP between the two is blocked, or both endpoints are wrong".to_owned()
+                }))
+                .next(format!("on {name}: ping {}; then on {other}: tcpdump -ni any udp port {port}", host_part(&at))),
+            Broken::Return => Finding::new("NO_RETURN_PATH", &tunnel.edge.shape.id)
+                .say(format!("{name}'s handshakes reach {other}, but {other}'s answers do not reach {name}."))
+                .because(clock.unwrap_or_else(|| {
+                    let psk = from.half.is_some_and(|half| half.shape.has_psk);
+                    let psk = if psk { ", or the preshared keys of the two differ" } else { "" };
+                    format!("a firewall or NAT before {name} drops what comes back{psk}")
+                }))
+                .next(format!("on {name}: tcpdump -ni any udp and host {}; if the answers do not come, look for a firewall between the two", host_part(&at))),
+        };
+        let finding = finding
+            .proof([from.proof(facts, Some(&to)), to.proof(facts, Some(&from))])
+            .of(tunnel.agents())
+            .under(tunnel.stands_on())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+/// A handshake dated before the last one is refused as a repetition: a clock that went back explains
+/// silence better than any firewall.
+fn clock_words(facts: &Facts<'_>, a: &Side<'_>, b: &Side<'_>) -> Option<String> {
+    [a, b].into_iter().find_map(|side| {
+        let (at, _) = side.host.watch?.clock_back?;
+        (facts.now - at <= 3_600_000).then(|| {
+            format!(
+                "{}'s clock went back, and WireGuard refuses handshakes that are dated before the last one",
+                facts.name(side.id)
+            )
+        })
+    })
+}
+
+fn host_part(endpoint: &str) -> &str {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_looped(tunnel: &Tunnel<'_>) -> bool {
+    let halves = tunnel.edge.halves.iter().flatten().flatten();
+    halves
+        .filter_map(|half| half.underlay.as_ref())
+        .any(|way| way.kind == crate::topology::UnderlayKind::Loop)
+}
+
+fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, ends) in facts.confirmed() {
+        let [a, b] = &ends;
+        let state = tunnel.edge.shape.state;
+        let kept = ends.iter().any(|side| side.half.is_some_and(|half| half.shape.keepalive_s.is_some()));
+        let wanted =
+            kept && ends.iter().any(|side| side.half.is_some_and(|half| half.shape.endpoint.is_some()));
+        let is_down = matches!(state, EdgeState::Down | EdgeState::Stale | EdgeState::Never);
+        let interface_down = ends.iter().any(|side| side.nic.is_some_and(|nic| !nic.up));
+        if !is_down || !wanted || interface_down {
+            continue;
+        }
+        if has_psk_mismatch([a, b]) || broken(ends).is_some() || is_looped(tunnel) {
+            continue;
+        }
+        let (name, other) = (facts.name(a.id), facts.name(b.id));
+        let say = match state {
+            EdgeState::Never => format!("The tunnel between {name} and {other} never had a handshake."),
+            _ => format!("The tunnel between {name} and {other} has had no handshake for too long."),
+        };
+        let sends = ends.iter().any(|side| side.delta().is_some_and(|(_, tx)| tx > 0));
+        let because = clock_words(facts, a, b).unwrap_or_else(|| {
+            if sends {
+                "packets are sent and no handshake comes of it".to_owned()
+            } else {
+                "neither end sends anything, though a keepalive is set: WireGuard gave up for now".to_owned()
+            }
+        });
+        let finding = Finding::new("TUNNEL_DOWN", &tunnel.edge.shape.id)
+            .say(say)
+            .because(because)
+            .next(format!(
+                "on {name}: wg show {}; on {other}: wg show {}; compare keys, endpoints and times",
+                a.interface, b.interface
+            ))
+            .proof([a.proof(facts, Some(b)), b.proof(facts, Some(a))])
+            .of(tunnel.agents())
+            .under(tunnel.stands_on())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+fn tunnel_loss(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, [a, b]) in facts.confirmed() {
+        for (from, to) in [(a, b), (b, a)] {
+            let Some(loss) =
+                from.half.and_then(|half| half.loss).filter(|loss| loss.at_least_percent >= LOSS)
+            else {
+                continue;
+            };
+            if tunnel.edge.shape.state != EdgeState::Up {
+                continue;
+            }
+            let (name, other) = (facts.name(from.id), facts.name(to.id));
+            let text = format!(
+                "{name} sent {} B in {} s, {other} received {} B of them: {} % lost, {} % at the least",
+                loss.sent_bytes, loss.window_s, loss.received_bytes, loss.percent, loss.at_least_percent
+            );
+            let field = format!("wireguard[{}].peers", from.interface);
+            let finding = Finding::new("TUNNEL_LOSS", format!("{} from {}", tunnel.edge.shape.id, from.id))
+                .say(format!("Over a tenth of what {name} sends to {other} through the tunnel is lost."))
+                .because("a bad or overloaded link between the two, or packets too large for it")
+                .next(format!(
+                    "on {name}: ping -M do -s 1300 to {other}'s tunnel address, then with smaller sizes; look for errors on the cards that carry the tunnel (ip -s link)"
+                ))
+                .proof([facts.proof(from.id, field, text)])
+                .of(tunnel.agents())
+                .under(tunnel.stands_on())
+                .every(facts.interval(&tunnel.agents()));
+            found.push(finding);
+        }
+    }
+}
+
+fn handshake_no_data(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, [a, b]) in facts.confirmed() {
+        let quiet =
+            |side: &Side<'_>| side.peer.is_some_and(|peer| peer.busy >= ALWAYS_BUSY && peer.quiet >= QUIET);
+        if tunnel.edge.shape.state != EdgeState::Up || !quiet(&a) || !quiet(&b) {
+            continue;
+        }
+        let (name, other) = (facts.name(a.id), facts.name(b.id));
+        let finding = Finding::new("HANDSHAKE_NO_DATA", &tunnel.edge.shape.id)
+            .say(format!("The tunnel between {name} and {other} carries no data any more, though its handshakes succeed."))
+            .because("what used it stopped, or its packets are routed elsewhere or dropped before the tunnel")
+            .next(format!("on {name}: ping {other}'s tunnel address, and ip route get to it"))
+            .proof([a.proof(facts, Some(&b)), b.proof(facts, Some(&a))])
+            .of(tunnel.agents())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+fn handshake_churn(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, [a, b]) in facts.confirmed() {
+        let churns = |side: &Side<'_>| {
+            side.peer.is_some_and(|peer| peer.churn >= CHURN)
+                && side.host.watch.is_some_and(|watch| watch.interval_s <= 60)
+        };
+        if !churns(&a) && !churns(&b) {
+            continue;
+        }
+        let (name, other) = (facts.name(a.id), facts.name(b.id));
+        let finding = Finding::new("HANDSHAKE_CHURN", &tunnel.edge.shape.id)
+            .say(format!("The tunnel between {name} and {other} makes a new handshake with every report, far more often than every 120 s."))
+            .because("two devices use the same key and take the tunnel from each other, or one end is set up anew again and again")
+            .next(format!("on {name} and {other}: journalctl | grep -i wg; look for scripts that run wg set or restart the interface"))
+            .proof([a.proof(facts, Some(&b)), b.proof(facts, Some(&a))])
+            .of(tunnel.agents())
+            .every(facts.interval(&tunnel.agents()));
+        found.push(finding);
+    }
+}
+
+fn interface_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, host, watch) in facts.watched() {
+        let down = host.node.shape.interfaces.iter().filter(|nic| !nic.up && nic.wireguard.is_some());
+        for nic in
+            down.filter(|nic| watch.devices.get(&nic.name).is_some_and(|device| !device.peers.is_empty()))
+        {
+            let name = facts.name(id);
+            let finding = Finding::new("WG_IFACE_DOWN", format!("{id}/{}", nic.name))
+                .say(format!("{name}'s WireGuard interface {} is down.", nic.name))
+                .because("it was set down, or its start failed half-way")
+                .next(format!("on {name}: ip link set {} up (or wg-quick up {})", nic.name, nic.name))
+                .proof([facts.proof(
+                    id,
+                    format!("interfaces[{}]", nic.name),
+                    format!(
+                        "{name}'s {} is down and has {} peers",
+                        nic.name,
+                        watch.devices.get(&nic.name).map_or(0, |device| device.peers.len())
+                    ),
+                )])
+                .of([id])
+                .every(watch.interval_s);
+            found.push(finding);
+        }
+    }
+}
+
+fn recent_changes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (id, _, watch) in facts.watched() {
+        let name = facts.name(id);
+        for (interface, device) in &watch.devices {
+            let subject = format!("{id}/{interface}");
+            if let (Some((at, before)), Some(key)) = (device.key_changed, device.key)
+                && facts.now - at <= RECENT
+            {
+                let finding = Finding::new("KEY_CHANGED", &subject)
+                    .say(format!("{name}'s {interface} has a new WireGuard key."))
+                    .because("the key was rotated, or the interface was set up anew")
+                    .next("if nobody rotated it, find out who has access to the host; otherwise give the new key to its peers")
+                    .proof([facts.proof(id, format!("wireguard[{interface}].public_key"), format!("was {before}, is {key}"))])
+                    .of([id])
+                    .every(watch.interval_s);
+                found.push(finding);
+            }
+            if let Some((at, before)) = device.port_changed
+                && facts.now - at <= RECENT
+            {
+                let port = device.port;
+                let finding = Finding::new("LISTEN_PORT_CHANGED", &subject)
+                    .say(format!("{name}'s {interface} listens on port {port} now, no longer on {before}."))
+                    .because("no port is set, so that each start chooses another, or the setting was changed")
+                    .next(format!("set ListenPort on {name}, or the endpoint port {port} on those who have {name} as a peer"))
+                    .proof([facts.proof(id, format!("wireguard[{interface}].listen_port"), format!("was {before}, is {port}"))])
+                    .of([id])
+                    .every(watch.interval_s);
+                found.push(finding);
+            }
+        }
+    }
+}

@@ -8,11 +8,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
-/// Connections that may wait for accept. std's 128 overflows in a burst, and then clients wait for the
-/// second or two of a SYN retransmit.
-const BACKLOG: i32 = 1024;
-
-/// A listening socket on `address`: SO_REUSEADDR, close-on-exec, backlog 1024. An IPv6 socket takes IPv4 too;
+/// A listening socket on `address`: SO_REUSEADDR, close-on-exec, as many connections waiting for accept as
+/// the kernel allows (`net.core.somaxconn`, 4096 since Linux 5.4). std's 128 overflow in a burst, and then
+/// clients wait for the second or two of a SYN retransmit. An IPv6 socket takes IPv4 too;
 /// where the host has no IPv6, `[::]` falls back to `0.0.0.0`.
 ///
 /// # Errors
@@ -38,7 +36,8 @@ fn open(address: SocketAddr) -> nix::Result<TcpListener> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
     }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    socket::listen(&fd, Backlog::new(BACKLOG)?)?;
+    // Not a number: `Backlog::new` refuses more than the C library's SOMAXCONN, which is 128 on musl.
+    socket::listen(&fd, Backlog::MAXALLOWABLE)?;
     Ok(TcpListener::from(fd))
 }
 

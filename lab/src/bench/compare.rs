@@ -14,8 +14,8 @@ use crate::Result;
 /// The gate and the baseline need less time for a steady figure than the manager with its disk.
 const SHORT: Duration = Duration::from_secs(6);
 
-/// Clients of the Python baseline: where it is fastest. With 64 its threads mostly sleep until SQLite's
-/// lock is free, and it does half as much.
+/// Clients of the Python baseline: about where it is fastest. With more of them its threads mostly
+/// sleep until SQLite's lock is free: with 16 it did a third less, with 64 hardly more than half.
 const BASELINE_CLIENTS: u32 = 4;
 
 /// Runs all servers one after the other.

@@ -15,7 +15,7 @@ use crate::Result;
 const SHORT: Duration = Duration::from_secs(6);
 
 /// Clients of the Python baseline: about where it is fastest. With more of them its threads mostly
-/// sleep until SQLite's lock is free: with 16 it did a third less, with 64 hardly more than half.
+/// sleep until SQLite's lock is free: with 16 or 64 it did about a third less.
 const BASELINE_CLIENTS: u32 = 4;
 
 /// Runs all servers one after the other.

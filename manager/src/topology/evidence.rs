@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::State;
 use super::edge::{EdgeKey, Far, Near};
-use super::record::{Agent, Device, Half, NEVER, NO_SLOT, endpoint_text, mac_text};
+use super::record::{Agent, Device, Half, NEVER, NO_SLOT, Seen, endpoint_text, mac_text};
 use super::shape::Layer;
 use super::stacking::foreign_vpn;
 use super::traffic::Traffic;
@@ -150,8 +150,9 @@ fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
             format!("{}'s default route over {slot} goes to {ip}, which it resolves to {mac}", agent.label());
         from(agent, format!("neighbours[{ip}%{slot}]"), text)
     };
-    let lans = physical::lans(agent);
-    if let Some((_, _, ip)) = lans.iter().find(|lan| (lan.0, lan.1) == (key.near.slot, gateway)) {
+    if let Some(Seen { ip, .. }) =
+        agent.lans.iter().find(|lan| (lan.slot, lan.mac) == (key.near.slot, gateway))
+    {
         let mut found = vec![member(agent, slot, *ip)];
         if matches!(key.far, Far::OwnLan(_)) {
             let text =
@@ -165,12 +166,12 @@ fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
     // One member's word is enough; the others' are at their own edges.
     let members = state.index.mac_seekers(gateway).iter().filter_map(|ix| state.agent(*ix));
     let words = members.filter_map(|other| {
-        let lans = physical::lans(other).into_iter().filter(|lan| lan.1 == gateway);
-        let lan = lans.min_by_key(|lan| other.name(lan.0))?;
+        let lans = other.lans.iter().filter(|lan| lan.mac == gateway);
+        let lan = lans.min_by_key(|lan| other.name(lan.slot))?;
         Some((other, lan))
     });
     let first = words.min_by_key(|(other, _)| (other.silent, other.id));
-    found.extend(first.map(|(other, (slot, _, ip))| member(other, other.name(slot), ip)));
+    found.extend(first.map(|(other, lan)| member(other, other.name(lan.slot), lan.ip)));
     found
 }
 

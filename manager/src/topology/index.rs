@@ -11,8 +11,8 @@ use proto::report::InterfaceKind;
 use super::edge::is_global;
 use super::fold::Fold;
 use super::keys::{KeyIx, Keys, insert, remove};
+use super::overlay;
 use super::record::{Agent, AgentIx, Iface, Mac, Slot};
-use super::{overlay, physical};
 
 /// The look-ups.
 #[derive(Debug, Default)]
@@ -130,9 +130,8 @@ impl Index {
             let held = tag(device.slot, &|hash| hash.write_u32(own));
             topics.extend(device.halves.iter().map(|half| (Topic::Holds(half.key), held)));
         }
-        let lans = physical::lans(agent);
         for interface in &agent.interfaces {
-            let all = |hash: &mut Fold| hash_interface(hash, agent, interface, &lans);
+            let all = |hash: &mut Fold| hash_interface(hash, agent, interface);
             topics.extend(interface.mac.map(|mac| (Topic::Mac(mac), tag(interface.slot, &all))));
             topics.extend(addresses(interface).map(|ip| (Topic::Address(ip), tag(interface.slot, &|_| {}))));
             if let Some((local, remote)) = overlay::addresses(interface) {
@@ -176,7 +175,7 @@ impl Index {
     }
 }
 
-fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface, lans: &[(Slot, Mac, IpAddr)]) {
+fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface) {
     hash.write_u8(interface.kind as u8);
     hash.write_u16(interface.master);
     hash.write_u8(u8::from(agent.device(interface.slot).is_some()));
@@ -188,8 +187,8 @@ fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface, lans: &[(Sl
     for address in agent.interfaces.iter().flat_map(|interface| &interface.addresses) {
         hash.cidr(*address);
     }
-    for lan in lans.iter().filter(|lan| lan.0 == interface.slot) {
-        hash.write(&lan.1);
+    for lan in agent.lans.iter().filter(|lan| lan.slot == interface.slot) {
+        hash.write(&lan.mac);
     }
     let tunnel = interface.tunnel.as_deref();
     hash.write_u32(tunnel.and_then(|tunnel| tunnel.id).unwrap_or(u32::MAX));

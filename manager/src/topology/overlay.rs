@@ -14,7 +14,7 @@ use super::stacking::foreign_vpn;
 
 /// The edges of an agent's tunnel interfaces.
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
-    let Some(agent) = state.agent(ix) else { return };
+    let Some(agent) = state.agent(ix).filter(|agent| agent.overlays) else { return };
     for interface in &agent.interfaces {
         let near = Near { agent: ix, slot: interface.slot };
         let before = found.len();
@@ -35,6 +35,11 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
             found.push(EdgeKey::to(Layer::Overlay, near, Far::Behind));
         }
     }
+}
+
+/// Whether an interface may have an overlay edge, by its own looks.
+pub(super) fn may_have_edge(agent: &Agent, interface: &Iface) -> bool {
+    addresses(interface).is_some() || carries_overlay(agent, interface)
 }
 
 /// The outer addresses of a tunnel between two hosts.

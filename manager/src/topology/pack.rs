@@ -8,7 +8,7 @@ use super::record::{
     parse_mac,
 };
 use super::traffic::Samples;
-use super::{Receipt, fingerprint};
+use super::{Receipt, fingerprint, overlay, physical};
 
 impl Agent {
     /// Packs a report. `names` are those that already have a slot; WireGuard peers keep their
@@ -40,6 +40,10 @@ impl Agent {
                 slot,
                 key,
                 listen_port: device.listen_port,
+                up: interfaces
+                    .iter()
+                    .find(|interface| interface.slot == slot)
+                    .is_none_or(|interface| interface.up),
                 fwmark: device.fwmark.filter(|mark| *mark != 0),
                 briefs: halves.iter().map(|half| half.brief(interval_s)).collect(),
                 halves,
@@ -66,7 +70,7 @@ impl Agent {
         neighbours.sort_unstable();
         neighbours.dedup();
         names.shrink_to_fit();
-        Self {
+        let mut agent = Self {
             id: receipt.agent,
             boot: receipt.boot,
             tick: receipt.tick,
@@ -85,9 +89,14 @@ impl Agent {
             routes_source: system.routes_source,
             rules: system.rules.as_slice().into(),
             neighbours: neighbours.into(),
+            lans: Box::default(),
+            overlays: false,
             times,
             claims: old.map(|old| old.claims.clone()).unwrap_or_default(),
-        }
+        };
+        agent.lans = physical::find_lans(&agent);
+        agent.overlays = agent.interfaces.iter().any(|interface| overlay::may_have_edge(&agent, interface));
+        agent
     }
 }
 

@@ -298,12 +298,12 @@ impl<'a> Walk<'a> {
             return Some(far);
         }
         // Not resolved yet, but on the same LAN: who shares a gateway with us there holds it.
-        let lans = physical::lans(agent);
         let mine = |other: &Agent, slot: Slot| {
             let mac = other.interface(slot).and_then(|interface| interface.mac);
-            let mut theirs = physical::lans(other).into_iter().filter(|lan| lan.0 == slot).map(|lan| lan.1);
+            let mut theirs = other.lans.iter().filter(|lan| lan.slot == slot).map(|lan| lan.mac);
             let ours = |gateway| {
-                lans.iter().any(|l| (l.0, l.1) == (near.slot, gateway)) && !physical::is_ambiguous(gateway)
+                agent.lans.iter().any(|l| (l.slot, l.mac) == (near.slot, gateway))
+                    && !physical::is_ambiguous(gateway)
             };
             theirs.any(ours) || mac.is_some_and(ours)
         };

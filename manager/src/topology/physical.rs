@@ -10,15 +10,14 @@ use proto::report::{InterfaceKind, RouteKind, TABLE_MAIN};
 
 use super::State;
 use super::edge::{EdgeKey, Facts, Far, Near};
-use super::record::{Agent, AgentIx, Iface, Mac, Seen, Slot};
+use super::record::{Agent, AgentIx, Iface, Mac, Seen};
 use super::shape::{EdgeState, Layer, Relation};
 use super::stacking;
 
 /// The edges that an agent's neighbour table and default routes tell of.
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
     let Some(agent) = state.agent(ix) else { return };
-    let lans = lans(agent);
-    for &(slot, gateway, ip) in &lans {
+    for &Seen { slot, mac: gateway, ip } in &agent.lans {
         let near = Near { agent: ix, slot };
         if is_ambiguous(gateway) {
             found.push(EdgeKey::to(Layer::Physical, near, Far::OwnLan(gateway)));
@@ -35,43 +34,40 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
         }
         let Some(far) = owner(state, ix, seen.mac, seen.ip) else { continue };
         let near = Near { agent: ix, slot: seen.slot };
-        if !same_lan(state, &lans, near, far) {
+        if !same_lan(state, &agent.lans, near, far) {
             found.push(EdgeKey::between(state, Layer::Physical, near, far));
         }
     }
 }
 
 /// Whether both are on one LAN node already, as members or as its gateway (L2).
-fn same_lan(state: &State, lans: &[(Slot, Mac, IpAddr)], near: Near, far: Near) -> bool {
+fn same_lan(state: &State, lans: &[Seen], near: Near, far: Near) -> bool {
     let Some(other) = state.agent(far.agent) else { return false };
     let Some(far_mac) = other.interface(far.slot).map(|interface| interface.mac) else { return false };
     let near_mac = state.agent(near.agent).and_then(|agent| agent.interface(near.slot)?.mac);
     let shared = |gateway: Mac| !is_ambiguous(gateway);
-    let mine = || lans.iter().filter(|lan| lan.0 == near.slot && shared(lan.1)).map(|lan| lan.1);
-    let theirs = self::lans(other);
-    let theirs = || theirs.iter().filter(|lan| lan.0 == far.slot && shared(lan.1)).map(|lan| lan.1);
+    let mine = || lans.iter().filter(|lan| lan.slot == near.slot && shared(lan.mac)).map(|lan| lan.mac);
+    let theirs =
+        || other.lans.iter().filter(|lan| lan.slot == far.slot && shared(lan.mac)).map(|lan| lan.mac);
     mine().any(|gateway| far_mac == Some(gateway) || theirs().any(|other| other == gateway))
         || theirs().any(|gateway| near_mac == Some(gateway))
 }
 
-/// The gateways of an agent's default routes that it has resolved: interface, link-layer address
-/// and address.
-pub(super) fn lans(agent: &Agent) -> Vec<(Slot, Mac, IpAddr)> {
+/// The gateways of an agent's default routes that it has resolved.
+pub(super) fn find_lans(agent: &Agent) -> Box<[Seen]> {
     let defaults = agent.routes.iter().filter(|route| {
         route.destination.prefix() == 0 && route.kind == RouteKind::Unicast && route.table == TABLE_MAIN
     });
-    let mut found: Vec<(Slot, Mac, IpAddr)> = defaults
+    let mut found: Vec<Seen> = defaults
         .filter_map(|route| {
             let gateway = route.gateway?;
             let interface = agent.interface(route.slot).filter(|interface| carries_lan(agent, interface))?;
-            let seen =
-                agent.neighbours.iter().find(|seen| seen.slot == interface.slot && seen.ip == gateway)?;
-            Some((interface.slot, seen.mac, gateway))
+            agent.neighbours.iter().find(|seen| seen.slot == interface.slot && seen.ip == gateway).copied()
         })
         .collect();
     found.sort_unstable();
-    found.dedup_by_key(|lan| (lan.0, lan.1));
-    found
+    found.dedup_by_key(|lan| (lan.slot, lan.mac));
+    found.into()
 }
 
 /// Whose interface a neighbour entry means: the one agent that has its link-layer address and its
@@ -162,10 +158,10 @@ fn evaluate_member(state: &State, near: Near, gateway: Mac) -> Facts {
     let Some(agent) = state.agent(near.agent) else {
         return Facts { state: EdgeState::Unknown, relation: Relation::Member, seen: [false; 2] };
     };
-    let says_so = lans(agent).iter().any(|lan| (lan.0, lan.1) == (near.slot, gateway));
+    let says_so = agent.lans.iter().any(|lan| (lan.slot, lan.mac) == (near.slot, gateway));
     let is_gateway = agent.interface(near.slot).is_some_and(|interface| interface.mac == Some(gateway));
     let members = || state.index.mac_seekers(gateway).iter().filter_map(|ix| state.agent(*ix));
-    let lively = |agent: &&Agent| !agent.silent && lans(agent).iter().any(|lan| lan.1 == gateway);
+    let lively = |agent: &&Agent| !agent.silent && agent.lans.iter().any(|lan| lan.mac == gateway);
     let state = if !agent.silent {
         if agent.is_up(near.slot) { EdgeState::Up } else { EdgeState::Down }
     } else if is_gateway && members().any(|agent| lively(&agent)) {

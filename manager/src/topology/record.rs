@@ -51,6 +51,10 @@ pub(super) struct Agent {
     pub(super) routes_cut: bool,
     pub(super) rules: Box<[Rule]>,
     pub(super) neighbours: Box<[Seen]>,
+    /// The gateways of its default routes that it has resolved, and the interfaces to them.
+    pub(super) lans: Box<[Seen]>,
+    /// Whether any of its interfaces may have an overlay edge.
+    pub(super) overlays: bool,
     /// When its last three reports of this boot were observed, newest first; 0 for none.
     pub(super) times: [i64; 3],
     /// The edges that its report tells of, as of the last settling.
@@ -79,6 +83,8 @@ pub(super) struct Device {
     pub(super) slot: Slot,
     pub(super) key: Option<KeyIx>,
     pub(super) listen_port: u16,
+    /// Whether its interface is up, or not listed and so not known to be down.
+    pub(super) up: bool,
     pub(super) fwmark: Option<u32>,
     /// What edges rest on, apart from the rest: for each of `halves` in their order.
     pub(super) briefs: Box<[Brief]>,

@@ -131,7 +131,7 @@ pub(super) fn side_of(agent: &Agent, device: Option<&Device>, half: Option<&Brie
         half: half.map(|half| (half.handshake, half.trying)),
         keepalive: half.is_some_and(|half| half.keepalive),
         fresh: !agent.silent,
-        up: device.is_some_and(|device| agent.is_up(device.slot)),
+        up: device.is_some_and(|device| device.up),
         shared,
     }
 }

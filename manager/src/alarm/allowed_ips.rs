@@ -220,7 +220,11 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 let ip = prefix.address();
                 let owners = tunnel_owners(facts, ip);
                 let [(owner, nic)] = owners[..] else { continue };
-                if owner == to.id || owner == from.id || passes_on(facts, &to, ip) {
+                if has_twin(facts, half.shape.peer)
+                    || owner == to.id
+                    || owner == from.id
+                    || passes_on(facts, &to, ip)
+                {
                     continue;
                 }
                 let (name, peer, other) = (facts.name(from.id), facts.name(to.id), facts.name(owner));
@@ -238,6 +242,11 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Whether several devices have a key: then it is not known which of them is meant.
+fn has_twin(facts: &Facts<'_>, key: PublicKey) -> bool {
+    facts.owners.get(&key).is_some_and(|owners| owners.len() > 1)
 }
 
 fn tunnel_owners<'a>(facts: &Facts<'a>, ip: IpAddr) -> Vec<(AgentId, &'a InterfaceShape)> {
@@ -264,6 +273,11 @@ fn not_reciprocal(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let (Some(nic), Some(there)) = (from.nic, to.half) else { continue };
             let allowed = &there.shape.allowed_ips;
             let back = from.half.map(|half| &half.shape.allowed_ips);
+            if has_twin(facts, there.shape.peer)
+                || from.half.is_some_and(|half| has_twin(facts, half.shape.peer))
+            {
+                continue;
+            }
             if allowed.is_empty() || back.is_none_or(|back| back.is_empty()) {
                 continue;
             }

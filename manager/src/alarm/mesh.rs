@@ -59,7 +59,14 @@ fn partition(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn edge_count(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let up = count_up(facts);
     let most = facts.watches.most_up.iter().map(|(_, count)| *count).max().unwrap_or(0);
-    if most < LEAST_TUNNELS || up * 2 >= most {
+    // Of a silent agent's tunnels nothing is known: they are not down.
+    let unknown = |tunnel: &&super::facts::Tunnel<'_>| {
+        let dark = tunnel.ends.iter().flatten().any(|side| !side.host.fresh);
+        let up = matches!(tunnel.edge.shape.state, EdgeState::Up | EdgeState::Idle);
+        tunnel.ends[1].is_some() && dark && !up
+    };
+    let lost = most.saturating_sub(up + facts.tunnels.iter().filter(unknown).count());
+    if most < LEAST_TUNNELS || lost * 2 <= most {
         return;
     }
     let finding = Finding::new("EDGE_COUNT_DROP", "fleet")

@@ -536,6 +536,7 @@ fn stray_routes(report: &Report) -> Vec<(String, Cidr)> {
                 && route.table == TABLE_MAIN
                 && route.kind == RouteKind::Unicast
                 && !route.destination.address().is_multicast()
+                && !is_own_network(report, &device.name, &route.destination)
                 && !matches!(route.destination.address(), IpAddr::V6(ip) if ip.is_unicast_link_local())
         });
         let peers = || device.peers.iter().flat_map(|peer| &peer.allowed_ips);
@@ -543,6 +544,12 @@ fn stray_routes(report: &Report) -> Vec<(String, Cidr)> {
         stray.extend(lost.take(4).map(|route| (device.name.clone(), route.destination)));
     }
     stray
+}
+
+/// Whether a route is the one that the kernel makes for an interface's own address.
+fn is_own_network(report: &Report, name: &str, destination: &Cidr) -> bool {
+    let own = report.system.interfaces.iter().filter(|interface| interface.name == name);
+    own.flat_map(|interface| &interface.addresses).any(|address| destination.contains(address.address()))
 }
 
 fn stray_prefixes(report: &Report) -> Vec<(String, PublicKey, Cidr, Option<String>)> {

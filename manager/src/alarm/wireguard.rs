@@ -291,7 +291,9 @@ fn tunnel_loss(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             else {
                 continue;
             };
-            if tunnel.edge.shape.state != EdgeState::Up {
+            // What the receiver drops for its source did arrive.
+            let dropped = to.device.is_some_and(|device| device.rx_frame.by[0] > 0);
+            if tunnel.edge.shape.state != EdgeState::Up || dropped {
                 continue;
             }
             let (name, other) = (facts.name(from.id), facts.name(to.id));

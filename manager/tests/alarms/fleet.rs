@@ -214,9 +214,9 @@ impl<'a> Fleet<'a> {
         let others: Vec<u8> = self.names().map(|(other, _)| other).filter(|other| *other != number).collect();
         for other in others {
             let name = &self.case.hosts[usize::from(other) - 1];
-            let flow =
+            let mut flow =
                 changes.iter().filter_map(|change| change.flow.get(name).or_else(|| change.flow.get("*")));
-            let flow = flow.last().map_or("alive", String::as_str);
+            let flow = flow.next_back().map_or("alive", String::as_str);
             let peer = self.flow(number, other, second, flow);
             let (rx, tx, handshake) = peer;
             let at = format!("/system/wireguard/0/peers/{}", place_of(number, other));

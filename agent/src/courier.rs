@@ -16,8 +16,9 @@ use crate::forward::{NEIGHBOUR_CONNECT, ORIGIN_TIME};
 use crate::message::Message;
 use crate::psk_keeper::{PskKeeper, Reading};
 use crate::push::{self, Client, Time};
-use crate::route::{Heard, Patience, Step, Tried, Way};
+use crate::route::{Patience, Step, Tried};
 use crate::shared::Shared;
+use crate::way::{Heard, Way};
 
 /// How long a first contact may take: reports wait for it.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(4);

@@ -22,9 +22,10 @@ use crate::probes::Probes;
 use crate::psk_keeper::Reading;
 use crate::repeats::Repeats;
 use crate::report;
-use crate::route::{Tried, Way};
+use crate::route::Tried;
 use crate::shared::{Identity, Shared};
 use crate::spool::{Now, Spool};
+use crate::way::Way;
 
 /// Reports sent in one go: the newest, and some of those that wait behind it.
 const BATCH: usize = 6;

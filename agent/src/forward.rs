@@ -20,8 +20,9 @@ use crate::deliver::Outcome;
 use crate::pool::Pool;
 use crate::push::{Client, Time};
 use crate::relay::{self, NotPassed, Refusal, Seen};
-use crate::route::{Onward, Way};
+use crate::route::Onward;
 use crate::shared::Shared;
+use crate::way::Way;
 
 /// How long a sender waits for its first relay. Each further relay has [`STEP`] less, so that an
 /// answer from the far end finds everyone still waiting.
@@ -162,9 +163,12 @@ impl Forwarder {
                     match self.weigh(way, &outcome) {
                         Worth::Bring => return Some((status, body)),
                         Worth::SecondBest => second_best = Some((status, body)),
-                        Worth::Nothing => failed += 1,
+                        Worth::Nothing { way_failed } => failed += u32::from(way_failed),
                     }
                 }
+                // A manager that is slow now is still reached: this agent's own report, which may
+                // take longer, finds out whether it answers at all.
+                Err(error) if error.late && *way == Way::Direct => log::debug!("passing on: {error}"),
                 Err(error) => {
                     log::debug!("passing on: {error}");
                     self.shared.with_route(|route| route.failed(way, Instant::now()));
@@ -219,12 +223,13 @@ impl Forwarder {
             Outcome::Unsigned(unsigned) if unsigned.status == 401 => Worth::SecondBest,
             Outcome::Unsigned(unsigned) => {
                 log::debug!("passing on: {unsigned}");
-                if matches!(way, Way::Relay(_)) {
+                let way_failed = matches!(way, Way::Relay(_));
+                if way_failed {
                     self.shared.with_route(|route| route.failed(way, Instant::now()));
                 }
-                Worth::Nothing
+                Worth::Nothing { way_failed }
             }
-            Outcome::Failed(_) => Worth::Nothing,
+            Outcome::Failed(_) => Worth::Nothing { way_failed: true },
         }
     }
 
@@ -247,5 +252,5 @@ impl Forwarder {
 enum Worth {
     Bring,
     SecondBest,
-    Nothing,
+    Nothing { way_failed: bool },
 }

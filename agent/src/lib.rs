@@ -45,6 +45,7 @@ pub mod route;
 pub mod shared;
 pub mod spool;
 pub mod spool_file;
+pub mod way;
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -11,8 +11,8 @@ use proto::report::SystemData;
 use crate::discover;
 use crate::probes::{Probe, Probes};
 use crate::push::Client;
-use crate::route::Heard;
 use crate::shared::Shared;
+use crate::way::Heard;
 
 /// It only hands out addresses and takes answers.
 const STACK: usize = 128 << 10;

@@ -38,6 +38,8 @@ pub struct Client {
 /// Why there is no answer: what failed, and at which URL.
 #[derive(Debug)]
 pub struct PushError {
+    /// Whether the receiver was reached and gave no whole answer in time.
+    pub late: bool,
     url: String,
     why: String,
 }
@@ -114,8 +116,9 @@ fn read(
     timeout: Duration,
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<(u16, Vec<u8>), PushError> {
-    let failed = |why| PushError { url: url.to_owned(), why };
-    let mut response = response.map_err(|error| failed(in_words(&error, timeout)))?;
+    let failed = |why| PushError { late: false, url: url.to_owned(), why };
+    let mut response =
+        response.map_err(|error| PushError { late: is_late(&error), ..failed(in_words(&error, timeout)) })?;
     let mut body = Vec::new();
     let limit = u64::try_from(limits::ANSWER_MAX).unwrap_or(u64::MAX);
     let mut reader = response.body_mut().as_reader().take(limit + 1);
@@ -124,6 +127,11 @@ fn read(
         return Err(failed(format!("the answer is larger than {} bytes", limits::ANSWER_MAX)));
     }
     Ok((response.status().as_u16(), body))
+}
+
+fn is_late(error: &ureq::Error) -> bool {
+    use ureq::Timeout;
+    matches!(error, ureq::Error::Timeout(after) if !matches!(after, Timeout::Resolve | Timeout::Connect))
 }
 
 fn in_words(error: &ureq::Error, timeout: Duration) -> String {
@@ -176,6 +184,9 @@ mod tests {
     fn failures_name_the_url_and_what_failed() {
         let client = Client::new();
         let fails = |url: &str, timeout| client.get(url, timeout).unwrap_err().to_string();
+        assert!(!client.get("http://127.0.0.1:1/x", TIMEOUT).unwrap_err().late);
+        let late = client.get(&server(Vec::new()), Duration::from_secs(1)).unwrap_err();
+        assert!(late.late, "{late}");
         let refused = fails("http://127.0.0.1:1/x", TIMEOUT);
         assert!(refused.starts_with("http://127.0.0.1:1/x: ") && refused.contains("refused"), "{refused}");
         let start = Instant::now();

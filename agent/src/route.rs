@@ -13,7 +13,7 @@ use proto::limits;
 
 use crate::backoff::Backoff;
 use crate::jitter;
-use crate::peer::Brief;
+use crate::way::{Heard, Relay, Way};
 
 /// Neighbours remembered: those with the latest handshakes.
 pub const NEIGHBOURS_MAX: usize = 32;
@@ -31,45 +31,6 @@ const NO_WAY: Duration = Duration::from_secs(5);
 const NEIGHBOUR_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// The same for the direct way: one interval, so that a manager that returned is used in the second.
 const DIRECT_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// One way to the manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// To the manager itself.
-    Direct,
-    /// Through a neighbour.
-    Relay(Relay),
-}
-
-/// A neighbour that passes messages on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Relay {
-    /// Its endpoint inside WireGuard.
-    pub address: SocketAddr,
-    /// Who it is.
-    pub agent: AgentId,
-    /// Relays between it and the manager, as it says.
-    pub distance: u32,
-}
-
-/// What a neighbour says of its own way at /status/peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    /// Who it is.
-    pub agent: AgentId,
-    /// Relays between it and the manager; `None` when it cannot reach it.
-    pub distance: Option<u32>,
-    /// Its own next relay.
-    pub via: Option<AgentId>,
-}
-
-impl Heard {
-    /// The part of an agent's answer that matters here.
-    #[must_use]
-    pub fn of(brief: &Brief) -> Self {
-        Self { agent: brief.agent, distance: brief.distance, via: brief.via }
-    }
-}
 
 /// What to do next for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

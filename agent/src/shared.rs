@@ -256,7 +256,7 @@ fn new_boot() -> Result<BootId, IdentityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Way;
+    use crate::way::Way;
 
     fn shared(folder: &tempfile::TempDir) -> Shared {
         let (agent, _) = identity::load_or_create(folder.path(), "abc").unwrap();

@@ -116,7 +116,7 @@ impl Event {
     }
 }
 
-/// The events that turn one map into another, in the order of [`sort`].
+/// The events that turn one map into another, in a fixed order.
 #[must_use]
 pub fn diff(before: &Map, after: &Map) -> Vec<Event> {
     let mut events = Vec::new();

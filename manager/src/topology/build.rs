@@ -7,7 +7,7 @@ use super::edge::{EdgeKey, Far, Kept};
 use super::record::{self, Agent, AgentIx, Endpoint, NO_SLOT, mac_text};
 use super::render::{self, MANAGER};
 use super::shape::{HalfShape, Layer, Map, MapEdge, NodeShape};
-use super::view::{Edge, Half, Node, Topology, Underlay};
+use super::view::{Edge, Half, Mesh, Node, Site, Topology, Underlay};
 use super::{State, evidence, mesh, nat, overlay, traffic, underlay};
 
 impl State {
@@ -83,6 +83,14 @@ impl State {
             map.edges.insert(edge.edge.id.clone(), edge);
         }
         map
+    }
+
+    /// Agents that the internet sees at one address, and groups joined by WireGuard edges.
+    #[must_use]
+    pub fn groups(&self) -> (Vec<Site>, Vec<Mesh>) {
+        let agents = self.in_order().into_iter();
+        let outside = agents.filter_map(|(ix, _)| Some((ix, nat::outside(self, ix)?))).collect();
+        (nat::sites(self, &outside), mesh::meshes(self))
     }
 
     /// The nodes that are no agents, by id.

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use proto::ids::Cidr;
 use serde::Serialize;
 
-use super::map::Structure;
+use super::map::{self, Structure};
 use crate::topology::{
     Edge, EdgeShape, EdgeState, Handshake, Layer, Mesh, Node, NodeKind, NodeShape, Presence, Relation, Site,
-    State, Topology,
+    State,
 };
 
 /// The map for drawing.
@@ -74,16 +74,15 @@ pub struct BriefEdge {
 /// The map as it is, for drawing.
 #[must_use]
 pub fn now(state: &State) -> Brief {
-    let Topology { at, nodes, edges, sites, meshes, .. } = state.view(false);
-    let (nodes, node_sites): (Vec<NodeShape>, Vec<_>) =
-        nodes.into_iter().map(|node| (node.shape, node.site)).unzip();
-    let edges = edges.into_iter().map(|edge| {
-        let handshake = |end: usize| edge.halves.as_ref()?[end].as_ref().map(|half| half.shape.handshake);
-        ([handshake(0), handshake(1)], edge.shape)
+    let (sites, meshes) = state.groups();
+    let mut brief = past(map::structure(state));
+    let of_site = sites.iter().flat_map(|site| {
+        let members = site.agents.iter().chain(&site.router);
+        members.map(|id| (id.as_str(), site.address))
     });
-    let mut brief = brief(at, nodes, edges.collect());
-    for (node, site) in brief.nodes.iter_mut().zip(node_sites) {
-        node.site = site;
+    let addresses: HashMap<&str, IpAddr> = of_site.collect();
+    for node in &mut brief.nodes {
+        node.site = addresses.get(node.id.as_str()).copied();
     }
     Brief { sites, meshes, ..brief }
 }

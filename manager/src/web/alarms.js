@@ -4,7 +4,8 @@
 import { post } from './api.js';
 import { $, clock, el, facts, since } from './dom.js';
 import { glyph } from './marks.js';
-import { managerNow, on, select, state } from './state.js';
+import { order as signed } from './sign.js';
+import { emit, managerNow, on, select, state } from './state.js';
 
 const SEVERITY = {
   critical: { name: 'Critical', glyph: '×', tone: 'down', rank: 3 },
@@ -22,9 +23,15 @@ export function start() {
 }
 
 const markOf = (alarm) => (alarm.state === 'resolved' ? QUIET : SEVERITY[alarm.severity] ?? SEVERITY.warning);
-const keyOf = (alarm) => String(alarm.id ?? `${alarm.code} ${alarm.subject}`);
+const keyOf = (alarm) => `${alarm.code} ${alarm.subject}`;
+const sentence = (alarm) => alarm.sentence ?? alarm.message ?? alarm.code;
 const order = (a, b) => (STATES[a.state] ?? 2) - (STATES[b.state] ?? 2) || markOf(b).rank - markOf(a).rank || (b.since ?? 0) - (a.since ?? 0);
-const causeOf = (alarm) => (typeof alarm.cause === 'object' ? keyOf(alarm.cause ?? {}) : alarm.cause);
+/** The alarm that covers this one, by the key of `keyOf` or by its number. */
+const causeOf = (alarm) => {
+  const by = alarm.suppressed_by;
+  const found = by && state.alarms.find((other) => other !== alarm && [keyOf(other), String(other.no), `${other.code}:${other.subject}`].includes(String(by)));
+  return found ? keyOf(found) : null;
+};
 
 /** The node or link of an alarm, as a selection; `null` when it is not on the map. */
 export function target(alarm) {
@@ -71,7 +78,7 @@ function entry(alarm) {
   const current = state.selection?.type === 'alarm' && state.selection.id === keyOf(alarm);
   const open = () => select({ type: 'alarm', id: keyOf(alarm), ...place(alarm) }, { zoom: true, focus: true });
   return el('button', { type: 'button', class: alarm.state === 'resolved' ? 'past' : null, 'aria-current': current ? 'true' : null, onclick: open },
-    glyph(mark), el('b', {}, alarm.message ?? alarm.code), el('time', {}, since(alarm.since, managerNow())),
+    glyph(mark), el('b', {}, sentence(alarm)), el('time', {}, since(alarm.since, managerNow())),
     el('small', {}, el('span', { class: 'vh' }, `${mark.name}: `), [alarm.state, alarm.code].filter(Boolean).join(' · ')));
 }
 
@@ -91,12 +98,12 @@ export function alarmDetails(key, close) {
   const shows = target(alarm);
   const evidence = Array.isArray(alarm.evidence) ? alarm.evidence : alarm.evidence ? [alarm.evidence] : [];
   return [
-    el('header', {}, el('div', {}, el('h2', {}, alarm.message ?? alarm.code), el('div', { class: `badge ${mark.tone}` }, glyph(mark), mark.name, el('span', {}, `${alarm.state} for ${since(alarm.since, managerNow())}`))), close),
+    el('header', {}, el('div', {}, el('h2', {}, sentence(alarm)), el('div', { class: `badge ${mark.tone}` }, glyph(mark), mark.name, el('span', {}, `${alarm.state} for ${since(alarm.since, managerNow())}`))), close),
     alarm.next_step ? el('p', { class: 'step' }, el('b', {}, 'Next: '), alarm.next_step) : null,
     el('div', { class: 'acts' },
       shows ? el('button', { type: 'button', 'data-key': 'show', onclick: () => select(shows, { focus: true, zoom: true }) }, 'Show details') : null,
       alarm.state === 'firing' ? el('button', { type: 'button', 'data-key': 'ack', onclick: () => askToAcknowledge(alarm) }, 'Acknowledge') : null),
-    facts(['Code', el('code', {}, alarm.code)], ['Since', alarm.since && clock(alarm.since, true)], ['Subject', el('code', {}, alarm.subject)], ['Cause', causeWords(alarm)]),
+    facts(['Code', el('code', {}, alarm.code)], ['Since', alarm.since && clock(alarm.since, true)], ['Subject', el('code', {}, alarm.subject)], ['Likely cause', alarm.cause], ['Covered by', coveredBy(alarm)]),
     evidence.length ? el('h3', {}, 'Evidence ', el('span', {}, String(evidence.length))) : null,
     evidence.length ? el('ul', { class: 'plain evidence' }, evidence.map((piece) => el('li', {}, words(piece)))) : null,
   ];
@@ -104,10 +111,10 @@ export function alarmDetails(key, close) {
 
 const words = (piece) => (typeof piece === 'string' ? piece : [piece.text ?? JSON.stringify(piece), piece.field ? el('small', {}, el('code', {}, piece.field), piece.observed_at ? ` ${since(piece.observed_at, managerNow())} ago` : '') : '']);
 
-function causeWords(alarm) {
+function coveredBy(alarm) {
   const cause = state.alarms.find((found) => keyOf(found) === causeOf(alarm));
-  if (!cause) return typeof alarm.cause === 'string' ? alarm.cause : null;
-  return el('button', { type: 'button', class: 'link', 'data-key': 'cause', onclick: () => select({ type: 'alarm', id: keyOf(cause), ...place(cause) }, { focus: true }) }, cause.message ?? cause.code);
+  if (!cause) return alarm.suppressed_by;
+  return el('button', { type: 'button', class: 'link', 'data-key': 'cause', onclick: () => select({ type: 'alarm', id: keyOf(cause), ...place(cause) }, { focus: true }) }, sentence(cause));
 }
 
 let secret = null; // kept as long as the page, never stored
@@ -115,16 +122,17 @@ let secret = null; // kept as long as the page, never stored
 /** Acknowledges; the admin secret is asked for once. */
 function askToAcknowledge(alarm) {
   const dialog = $('#acknowledge');
-  $('#ack-what').textContent = alarm.message ?? alarm.code;
+  $('#ack-what').textContent = sentence(alarm);
   $('#ack-error').textContent = '';
   $('#ack-secret').closest('label').hidden = secret != null;
   $('#ack-form').onsubmit = async (event) => {
     event.preventDefault();
     const used = secret ?? $('#ack-secret').value;
     try {
-      await post('alarms/acknowledge', { code: alarm.code, subject: alarm.subject, comment: $('#ack-comment').value }, used);
+      await post('alarms/ack', signed('alarm', { alarm: alarm.no }, used, Math.round(managerNow())));
       secret = used;
       dialog.close();
+      emit('poll');
     } catch (error) {
       secret = null;
       $('#ack-secret').closest('label').hidden = false;

@@ -45,13 +45,19 @@ export async function get(path, signal) {
   return { body, changed: true };
 }
 
-/** Posts JSON with the admin secret, which is not kept. */
-export async function post(path, value, secret) {
-  const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${secret}` };
-  const answer = await request(`status/${path}`, { method: 'POST', headers, body: JSON.stringify(value) });
-  const body = await json(answer);
-  if (!answer.ok) throw refused(answer.status, body);
-  return body;
+/** Posts a signed envelope; resolves to the words of the answer, whose payload follows its first line. */
+export async function post(path, envelope) {
+  const headers = { 'Content-Type': 'application/vnd.kattila.envelope' };
+  const answer = await request(`status/${path}`, { method: 'POST', headers, body: envelope });
+  const lines = (await answer.text()).split('\n');
+  let body = {};
+  try {
+    body = JSON.parse(answer.ok || lines[1] ? lines[1] || '{}' : lines[0]);
+  } catch {
+    // No words: the status says enough.
+  }
+  if (!answer.ok) throw refused(answer.status, body.error ? body : { error: body });
+  return body.message ?? '';
 }
 
 async function request(url, options, signal) {

@@ -4,6 +4,8 @@ const FONT = 'system-ui,sans-serif';
 const LABELS_MAX = 160;
 const LINK_LABELS_MAX = 60;
 const LENGTH_MAX = 28;
+/** Up to so many nodes no label may cover any of them; beyond, only none of the important ones. */
+const CROWD = 150;
 
 const short = (text) => (text.length > LENGTH_MAX ? `${text.slice(0, LENGTH_MAX - 1)}…` : text);
 
@@ -39,7 +41,7 @@ export function drawLabels(view, c) {
     put(short(nodes[i].label), x, y + radius(nodes[i]) + 17, `600 12.5px ${FONT}`, view.colours.text, { force: true });
   }
   for (const node of nodes) {
-    if (node.prio < 2) continue;
+    if (node.prio < (nodes.length <= CROWD ? 0 : 2)) continue;
     const [x, y] = at(node);
     boxes.push([x - radius(node), y - radius(node), 2 * radius(node), 2 * radius(node)]);
   }
@@ -53,7 +55,7 @@ export function drawLabels(view, c) {
     const font = node.parts ? `600 12px ${FONT}` : node.interface ? `10px ${FONT}` : `11px ${FONT}`;
     const colour = node.prio >= 3 ? view.colours.text : view.colours.muted;
     const below = y + Math.max(radius(node), node.parts ? 10 : 0) + 13;
-    if (put(short(node.label), x, below, font, colour, { inside: Boolean(node.parts) })) left -= 1;
+    if (put(short(node.label), x, below, font, colour, { inside: true })) left -= 1;
   }
   linkLabels(view, at, put);
 }

@@ -121,7 +121,7 @@ function settle(list, pairs, aspect) {
     .force('y', d3.forceY().strength(0.05 * aspect))
     .force('apart', d3.forceCollide((body) => body.r + (body.single ? 4 : 26)).iterations(2))
     .stop()
-    .tick(list.length > 1500 ? 120 : list.length > 300 ? 200 : 320);
+    .tick(list.length > 1500 || pairs.length > 5000 ? 120 : list.length > 300 ? 200 : 320);
 }
 
 /** Places a group's newcomers around its centre; the others are pinned. Returns how many were placed. */

@@ -42,7 +42,12 @@ export function start() {
     tip(null, null);
     if (state.focus || wasFocused) rebuild();
     else highlight();
-    if (options.zoom) zoomTo(shownSelection());
+    if (!options.zoom) return;
+    // Once the details are open, so that the map has the size that it will have.
+    requestAnimationFrame(() => {
+      view.resize();
+      zoomTo(shownSelection());
+    });
   });
 }
 

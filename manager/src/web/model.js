@@ -1,4 +1,4 @@
-// The manager's map -> what is drawn: nodes and links with their health, grouped by site. Pure.
+// The manager's map -> what is drawn: nodes and links with their health, grouped by site.
 
 import { HANDSHAKE, STATE } from './marks.js';
 
@@ -47,7 +47,8 @@ function link(edge, nodes) {
     a.bad += 1;
     b.bad += 1;
   }
-  return { ...edge, a: a.id, b: b.id, ia, ib, bad, look: look(edge, a, b), halves: halves(edge) };
+  // Added to the answer's own objects: a copy of each would double what a large map weighs.
+  return Object.assign(edge, { a: a.id, b: b.id, ia, ib, bad, look: look(edge, a, b), halves: halves(edge) });
 }
 
 /** How the line is drawn: its state, but for one that is down only because its host is. */

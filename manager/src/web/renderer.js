@@ -3,11 +3,11 @@
 // Rasterisers without a GPU draw one-pixel lines of one large path fast, and wider ones very slowly: many lines are
 // hairlines, and only small batches get width, stroked one by one.
 
-import { outline, trace, traceHalf, along, distance } from './geometry.js';
+import { Camera } from './camera.js';
+import { outline, trace, traceHalf, along } from './geometry.js';
 import { drawLabels } from './labels.js';
 import { LAYER, STATE } from './marks.js';
 
-const reduced = matchMedia('(prefers-reduced-motion: reduce)');
 const contrast = matchMedia('(prefers-contrast: more)');
 const ORDER = ['stack', 'up', 'idle', 'implied', 'unknown', 'never', 'one_sided', 'stale', 'down'];
 const BAD = new Set(['stale', 'down', 'one_sided', 'never']);
@@ -15,17 +15,15 @@ const BAD = new Set(['stale', 'down', 'one_sided', 'never']);
 const WIDE_MAX = 500;
 /** Drawing lines longer than this (ms) is replaced by moving their picture while the view moves. */
 const SLOW_MS = 9;
-const MOVING_MS = 140;
-const [ZOOM_MIN, ZOOM_MAX] = [0.04, 8];
 
-export class Renderer {
+export class Renderer extends Camera {
   constructor(canvas) {
+    super();
     this.canvas = canvas;
     this.context = canvas.getContext('2d');
-    Object.assign(this, { k: 1, tx: 0, ty: 0, w: 0, h: 0, dpr: 1, version: 0, scene: { nodes: [], links: [], hulls: [] } });
-    Object.assign(this, { index: new Map(), linkById: new Map(), adjacent: [], grid: new Map(), batches: [], order: [] });
+    this.version = 0;
+    Object.assign(this, { index: new Map(), linkById: new Map(), adjacent: [], batches: [], order: [] });
     Object.assign(this, { colours: null, selection: null, near: null, lit: null, match: null, hover: null, hoverLink: null, focus: null });
-    this.pad = { l: 0, r: 0, t: 0, b: 0 };
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.resize();
   }
@@ -374,94 +372,5 @@ export class Renderer {
     c.textAlign = 'center';
     c.textBaseline = 'middle';
     c.fillText(node.count, node.x, node.y);
-  }
-
-  /** The view moves: a little later everything is drawn sharply again. */
-  move() {
-    this.moving = true;
-    clearTimeout(this.stopping);
-    this.stopping = setTimeout(() => {
-      this.moving = false;
-      this.ask();
-    }, MOVING_MS);
-    this.ask();
-  }
-
-  bounds() {
-    const { nodes, hulls } = this.scene;
-    const round = ({ x, y, r, orbit }) => [x - (orbit ?? r), y - (orbit ?? r) - 10, x + (orbit ?? r), y + (orbit ?? r) + 10];
-    const boxes = [...nodes, ...hulls].map(round);
-    if (!boxes.length) return null;
-    return boxes.reduce((a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[2], b[2]), Math.max(a[3], b[3])]);
-  }
-
-  fit(animated = true, box = this.bounds()) {
-    if (!box) return;
-    this.wantsFit = !this.w;
-    if (!this.w) return;
-    const margin = this.w < 600 ? 18 : 44;
-    const w = this.w - this.pad.l - this.pad.r - 2 * margin;
-    const h = this.h - this.pad.t - this.pad.b - 2 * margin;
-    const k = Math.max(ZOOM_MIN, Math.min(2.2, w / (box[2] - box[0]), h / (box[3] - box[1])));
-    const x = this.pad.l + margin + w / 2 - (k * (box[0] + box[2])) / 2;
-    const y = this.pad.t + margin + h / 2 - (k * (box[1] + box[3])) / 2;
-    this.go(k, x, y, animated);
-  }
-
-  centre(x, y, k = Math.max(this.k, 1.3)) {
-    const { pad } = this;
-    this.go(k, pad.l + (this.w - pad.l - pad.r) / 2 - k * x, pad.t + (this.h - pad.t - pad.b) / 2 - k * y, true);
-  }
-
-  zoom(factor, x = this.w / 2, y = this.h / 2, animated = false) {
-    const k = Math.min(ZOOM_MAX, Math.max(ZOOM_MIN, this.k * factor));
-    const f = k / this.k;
-    this.go(k, x - (x - this.tx) * f, y - (y - this.ty) * f, animated);
-  }
-
-  go(k, tx, ty, animated) {
-    cancelAnimationFrame(this.gliding);
-    const from = [this.k, this.tx, this.ty];
-    const started = performance.now();
-    const step = (time) => {
-      const u = animated && !reduced.matches ? Math.min(1, Math.max(0, (time - started) / 260)) : 1;
-      const e = u * u * (3 - 2 * u);
-      [this.k, this.tx, this.ty] = [k, tx, ty].map((to, i) => from[i] + (to - from[i]) * e);
-      this.move();
-      if (u < 1) this.gliding = requestAnimationFrame(step);
-    };
-    step(started);
-  }
-
-  nodeAt(px, py, slop) {
-    const [x, y] = [(px - this.tx) / this.k, (py - this.ty) / this.k];
-    const reach = Math.max(30, (slop + 8) / this.k);
-    let best = null;
-    let least = slop / this.k;
-    for (let gx = (x - reach) >> 6; gx <= (x + reach) >> 6; gx += 1) {
-      for (let gy = (y - reach) >> 6; gy <= (y + reach) >> 6; gy += 1) {
-        for (const i of this.grid.get(`${gx}:${gy}`) ?? []) {
-          const node = this.scene.nodes[i];
-          const d = Math.hypot(node.x - x, node.y - y) - node.r;
-          if (d < least) [best, least] = [i, d];
-        }
-      }
-    }
-    return best;
-  }
-
-  linkAt(px, py, slop) {
-    const { nodes, links } = this.scene;
-    const [x, y] = [(px - this.tx) / this.k, (py - this.ty) / this.k];
-    let best = null;
-    let least = slop / this.k;
-    for (const l of links) {
-      const [a, b] = [nodes[l.s], nodes[l.t]];
-      const m = least + Math.abs(l.off);
-      if (x < Math.min(a.x, b.x) - m || x > Math.max(a.x, b.x) + m || y < Math.min(a.y, b.y) - m || y > Math.max(a.y, b.y) + m) continue;
-      const d = distance(a, b, l.off, x, y);
-      if (d < least) [best, least] = [l, d];
-    }
-    return best;
   }
 }

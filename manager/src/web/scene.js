@@ -16,7 +16,7 @@ export function scene(model, places, view) {
   if (view.collapsed) collapsedGroups(hulls, nodes, index);
   for (const node of model.nodes) {
     if (!shown.has(node.id) || index.has(node.id)) continue;
-    addNode(node, places.xy.get(node.id) ?? [0, 0], nodes, index, view.unfolded.get(node.id));
+    addNode(node, places.xy.get(node.id) ?? [0, 0], nodes, index, view.collapsed ? null : view.unfolded.get(node.id));
   }
   const links = view.collapsed ? aggregated(model, index, view, nodes) : single(model, index, view);
   if (!view.collapsed) links.push(...stacking(model, index, view, shown));

@@ -185,7 +185,7 @@ function changes() {
   if (!state.model) return;
   const box = $('#changes');
   const list = mark ? compared() : happened();
-  $('#changes-title').textContent = mark ? `Between ${clock(Math.min(mark.at, shownAt()))} and ${clock(Math.max(mark.at, shownAt()))}: ${list.length || 'no'} differences` : `Up to ${state.at == null ? 'now' : clock(state.at)}, newest first`;
+  $('#changes-title').textContent = mark ? `Between ${clock(Math.min(mark.at, shownAt()))} and ${clock(Math.max(mark.at, shownAt()))}: ${list.length || 'no'} difference${list.length === 1 ? '' : 's'}` : `Up to ${state.at == null ? 'now' : clock(state.at)}, newest first`;
   const none = mark ? 'No difference. Move the slider to the other moment.' : 'No changes in this time.';
   box.replaceChildren(...(list.length ? list.slice(0, LIST_MAX) : [el('li', { class: 'none' }, none)]));
   if (list.length > LIST_MAX) box.append(el('li', { class: 'none' }, `${list.length - LIST_MAX} more`));

@@ -23,14 +23,20 @@ export const idOf = (name) => createHash('sha256').update(name).digest('hex').sl
 /** A WireGuard public key that a name always has. */
 export const keyOf = (name) => createHash('sha256').update(`key ${name}`).digest('base64');
 
+/** The MAC of a message with this header. */
+export function macOf(secret, { kind, agent, boot, tick, sent_at: sentAt, nonce, encoding }, payload) {
+  const key = createHmac('sha256', secret).update(`${VERSION}${kind}`).digest();
+  const id = (text) => Buffer.from(text, 'hex');
+  const fields = [Buffer.from(VERSION), Buffer.from(kind), id(agent), id(boot), u64(tick), u64(sentAt), id(nonce), Buffer.from(encoding), Buffer.from(payload)];
+  return createHmac('sha256', key).update(Buffer.concat(fields.map(field))).digest('hex');
+}
+
 /** The envelope of one report. */
 export function seal(psk, { agent, boot, tick }, report, sentAt = Date.now()) {
   const payload = Buffer.from(JSON.stringify(report));
   const nonce = randomBytes(16);
-  const key = createHmac('sha256', psk).update(`${VERSION}report`).digest();
-  const fields = [Buffer.from(VERSION), Buffer.from('report'), Buffer.from(agent, 'hex'), Buffer.from(boot, 'hex'), u64(tick), u64(sentAt), nonce, Buffer.from('json'), payload];
-  const mac = createHmac('sha256', key).update(Buffer.concat(fields.map(field))).digest('hex');
-  const header = { v: 1, kind: 'report', agent, boot, tick, sent_at: sentAt, nonce: nonce.toString('hex'), encoding: 'json', mac };
+  const header = { v: 1, kind: 'report', agent, boot, tick, sent_at: sentAt, nonce: nonce.toString('hex'), encoding: 'json' };
+  header.mac = macOf(psk, header, payload);
   return Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), payload]);
 }
 

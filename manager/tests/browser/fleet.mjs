@@ -140,8 +140,8 @@ export function large(base, psk, { hosts, links, sites }) {
   const pairs = new Set();
   let seed = 7;
   const random = (n) => {
-    seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
-    return seed % n;
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+    return (seed >>> 8) % n;
   };
   const join = (a, b) => {
     const key = `${Math.min(a, b)} ${Math.max(a, b)}`;

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { eventually, launch, open, placeOf, shot } from './browser.mjs';
+import { macOf } from './agent.mjs';
 import { small } from './fleet.mjs';
 import { Manager, PSK } from './manager.mjs';
 
@@ -231,6 +232,39 @@ test('the table of agents sorts and filters', async () => {
   await page.click('#agents-body [data-key]');
   assert.equal(await page.locator('#details').isVisible(), true);
   await page.keyboard.press('Escape');
+});
+
+test('alarms are grouped by their cause, and one shows on the map and is acknowledged', async () => {
+  const [oulu, berlin] = [fleet.routers[1].id, fleet.routers[2].id];
+  const cause = { no: 7, code: 'agent_silent', subject: berlin, severity: 'critical', state: 'firing', sentence: 'berlin-gw fell silent <b>now</b>', since: Date.now() - 60_000, next_step: 'Look at its power.', evidence: [{ text: 'last report 90 s ago', field: 'received_at' }] };
+  const caused = { code: 'tunnel_down', subject: oulu, severity: 'warning', state: 'suppressed', sentence: 'oulu-gw has a dead tunnel', since: Date.now(), cause: 'no peer answers', suppressed_by: `agent_silent ${berlin}` };
+  let posted;
+  await page.route('**/status/alarms', (route) => route.fulfill({ json: { now: Date.now(), alarms: [caused, cause] } }));
+  await page.route('**/status/alarms/ack', (route) => {
+    posted = route.request().postData();
+    route.fulfill({ body: '{}\n{"message":"acknowledged"}' });
+  });
+  await page.click('#tab-alarms');
+  await page.waitForSelector('#alarms .caused li', { timeout: 8000 });
+  assert.equal(await text('#tab-alarms .n'), '1');
+  await page.click('#alarms > li > button');
+  assert.match(await text('#details'), /berlin-gw fell silent <b>now<\/b>[\s\S]*Next:\s+Look at its power\.[\s\S]*last report 90 s ago/);
+  assert.equal(await page.evaluate(async () => (await import('/web/map.js')).view.selection.around), berlin);
+  await page.waitForTimeout(300);
+  await accessible('an alarm');
+  await shot(page, 'alarm');
+  await page.click('#details [data-key=ack]');
+  await page.fill('#ack-secret', 'an admin secret');
+  await page.click('#ack-form [type=submit]');
+  await page.waitForSelector('#acknowledge', { state: 'hidden' });
+  const [header, payload] = posted.split('\n');
+  const sent = JSON.parse(header);
+  assert.equal(payload, '{"alarm":7}');
+  assert.equal(sent.mac, macOf('an admin secret', sent, payload));
+  assert.ok(!posted.includes('an admin secret'));
+  await page.keyboard.press('Escape');
+  await page.unrouteAll();
+  assert.deepEqual(page.faults, []);
 });
 
 test('what was selected and where things were dragged is there again after a reload', async () => {

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run demo build build-agent build-manager setup-manager run-manager dist test-deps test lint bench fuzz clean
+.PHONY: help run demo build build-agent build-manager setup-manager run-manager dist test-deps test test-browser lint bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ test-deps: ## install what the tests need, or say what is missing
 test: test-deps ## all tests; what cannot run here is skipped loudly
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
+
+test-browser: ## the page's tests in headless Chromium (installs it where it can); not yet part of make test
+	$(CARGO) build -p manager
+	scripts/test-browser.sh
 
 lint: ## formatting, lints, no async runtime
 	$(CARGO) fmt --all --check

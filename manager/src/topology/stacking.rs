@@ -33,11 +33,14 @@ pub(super) fn pair(agent: &Agent, interface: &Iface) -> Option<Slot> {
 /// Which other VPN an interface is of, by its name and kind. A userspace WireGuard device is a tun
 /// device too, and is none.
 pub(super) fn foreign_vpn(agent: &Agent, interface: &Iface) -> Option<&'static str> {
-    let virtual_link = matches!(interface.kind, InterfaceKind::Tun | InterfaceKind::Tap);
-    if !virtual_link || agent.device(interface.slot).is_some() {
+    if !is_virtual(interface.kind) || agent.device(interface.slot).is_some() {
         return None;
     }
     vpn_of_name(agent.name(interface.slot), interface.kind)
+}
+
+fn is_virtual(kind: InterfaceKind) -> bool {
+    matches!(kind, InterfaceKind::Tun | InterfaceKind::Tap)
 }
 
 fn vpn_of_name(name: &str, kind: InterfaceKind) -> Option<&'static str> {
@@ -45,8 +48,7 @@ fn vpn_of_name(name: &str, kind: InterfaceKind) -> Option<&'static str> {
         name.strip_prefix(prefix)
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
     };
-    let virtual_link = matches!(kind, InterfaceKind::Tun | InterfaceKind::Tap);
-    if !virtual_link {
+    if !is_virtual(kind) {
         return None;
     }
     match name {

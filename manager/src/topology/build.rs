@@ -89,7 +89,7 @@ impl State {
     #[must_use]
     pub fn groups(&self) -> (Vec<Site>, Vec<Mesh>) {
         let agents = self.in_order().into_iter();
-        let outside = agents.filter_map(|(ix, _)| Some((ix, nat::outside(self, ix)?))).collect();
+        let outside = agents.filter_map(|(ix, _)| Some((ix, nat::of(self, ix, false)?.outside?))).collect();
         (nat::sites(self, &outside), mesh::meshes(self))
     }
 

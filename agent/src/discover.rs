@@ -111,7 +111,7 @@ pub fn probe_all(client: &Client, addresses: &[IpAddr], port: u16) -> io::Result
     Ok(found)
 }
 
-/// Asks each address for its /status/peer, up to [`ASKERS`] at once.
+/// Asks each address for its /status/peer, a bounded number at once.
 ///
 /// # Errors
 /// When not a single thread can be started.
@@ -119,7 +119,7 @@ pub fn ask_all(client: &Client, addresses: &[SocketAddr]) -> io::Result<Vec<(Soc
     many_at_once(addresses, ASKERS, |address| ask(client, address))
 }
 
-/// Probes each address, up to [`ASKERS`] at once.
+/// Probes each address, a bounded number at once.
 ///
 /// # Errors
 /// When not a single thread can be started.

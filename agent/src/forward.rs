@@ -24,7 +24,7 @@ use crate::route::Onward;
 use crate::shared::Shared;
 use crate::way::Way;
 
-/// How long a sender waits for its first relay. Each further relay has [`STEP`] less, so that an
+/// How long a sender waits for its first relay. Each further relay has some seconds less, so that an
 /// answer from the far end finds everyone still waiting.
 pub const ORIGIN_TIME: Duration = Duration::from_secs(12);
 /// What each relay keeps for itself of the time that its sender waits.

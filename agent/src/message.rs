@@ -1,11 +1,13 @@
 //! Messages that wait to be signed and sent: reports, and the first contact.
 
+use std::collections::BTreeMap;
+
 use proto::envelope::{Draft, Sealed};
 use proto::ids::{AgentId, BootId, Nonce};
 use proto::psk::Secret;
-use proto::report::Report;
 use proto::sign::Kind;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::clock::{self, Clock, Moment};
 
@@ -75,10 +77,13 @@ impl Message {
         if observed.settled || !clock::differ(at, observed.at) {
             return;
         }
-        if let Ok(mut report) = serde_json::from_slice::<Report>(&self.json) {
-            report.observed_at = at;
-            report.clock_offset_ms = clock.offset();
-            self.json = serde_json::to_vec(&report).expect("a report is plain data");
+        // Only these two are written anew; what the rest says need not be understood.
+        let raw = |number: i64| RawValue::from_string(number.to_string()).expect("a number is JSON");
+        let (at_raw, offset) = (raw(at), raw(clock.offset()));
+        if let Ok(mut fields) = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(&self.json) {
+            fields.insert("observed_at", &at_raw);
+            fields.insert("clock_offset_ms", &offset);
+            self.json = serde_json::to_vec(&fields).expect("JSON by name is plain data");
             observed.at = at;
         }
     }
@@ -96,6 +101,7 @@ struct Register<'a> {
 mod tests {
     use super::*;
     use proto::envelope::Envelope;
+    use proto::report::{Report, SystemData};
 
     const YEAR: i64 = 365 * 24 * 3_600_000;
     const TODAY: i64 = 1_795_000_000_000;
@@ -111,7 +117,9 @@ mod tests {
     #[test]
     fn a_report_read_under_a_wrong_clock_is_sent_with_the_right_time() {
         let then = Moment { wall: TODAY - 2 * YEAR, uptime: 10_000 };
-        let report = Report { observed_at: then.wall, ..Report::default() };
+        let hostname = "a \"name\"".to_owned();
+        let system = SystemData { hostname, ..SystemData::default() };
+        let report = Report { observed_at: then.wall, system, ..Report::default() };
         let json = serde_json::to_vec(&report).unwrap();
         let mut message = Message::report(BootId([2; 16]), 1, Nonce([3; 16]), json, then, then.wall);
         // Nothing is known yet: sent as it is.
@@ -124,6 +132,7 @@ mod tests {
         let (sent, sent_at) = sealed(&mut message, clock, now);
         assert_eq!((sent.observed_at, sent_at), (TODAY, TODAY + 1000));
         assert_eq!(sent.clock_offset_ms, 2 * YEAR);
+        assert_eq!(sent, Report { observed_at: TODAY, clock_offset_ms: 2 * YEAR, ..report });
         // It waits for an hour; meanwhile the clock is set, and the offset goes.
         let later = Moment { wall: TODAY + 3_600_000, uptime: 10_000 + 3_600_000 };
         let (sent, sent_at) = sealed(&mut message, Clock::default(), later);

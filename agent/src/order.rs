@@ -9,7 +9,7 @@ use proto::limits::agent_path;
 use proto::psk::Secret;
 
 use crate::clock::{Clock, Moment};
-use crate::peer::Peer;
+use crate::peer::Brief;
 use crate::push::{self, Client};
 use crate::resets;
 
@@ -65,7 +65,7 @@ fn ask_id(client: &Client, endpoint: SocketAddr) -> Result<AgentId, OrderError> 
     if status != 200 {
         return Err(OrderError::Unsigned(status, text(&body)));
     }
-    let peer: Peer = serde_json::from_slice(&body).map_err(|_| OrderError::NoAgent(endpoint))?;
+    let peer: Brief = serde_json::from_slice(&body).map_err(|_| OrderError::NoAgent(endpoint))?;
     Ok(peer.agent)
 }
 

@@ -13,16 +13,16 @@ use crate::error::{ALL_CODES, REJECTS, Reject};
 /// A reason is logged in full at most this often; in between it is only counted.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// Where a refused message came from, and whose it said it was.
+type Source = (IpAddr, Option<AgentId>);
+
 /// What was refused since the start.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counts: [AtomicU64; REJECTS],
     logged: Mutex<[Option<(Instant, u64)>; REJECTS]>,
-    last: Mutex<[Option<Culprit>; REJECTS]>,
+    last: Mutex<[Option<Source>; REJECTS]>,
 }
-
-/// Who was refused: the address, and the agent where one was named by a holder of the PSK.
-type Culprit = (IpAddr, Option<AgentId>);
 
 impl Refusals {
     /// Counts a refusal, and logs it unless its reason was logged just before.

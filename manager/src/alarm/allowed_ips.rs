@@ -228,10 +228,12 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     continue;
                 }
                 let (name, peer, other) = (facts.name(from.id), facts.name(to.id), facts.name(owner));
+                let key = nic.wireguard.as_ref().and_then(|device| device.public_key);
+                let key = key.map_or_else(|| "KEY".to_owned(), |key| key.to_string());
                 let finding = Finding::new("ALLOWED_IPS_CONFLICT", format!("{} {prefix}", tunnel.edge.shape.id))
                     .say(format!("{name} sends packets for {ip}, which is {other}'s, to {peer}, which has no way to pass them on."))
                     .because(format!("{prefix} stands with the wrong peer on {name}, or two hosts were meant to have the address"))
-                    .next(format!("on {name}: wg set {} peer KEY_OF_{other} allowed-ips {prefix}", from.interface))
+                    .next(format!("on {name}: wg set {} peer {key} allowed-ips {prefix}", from.interface))
                     .proof([
                         facts.proof(from.id, format!("wireguard[{}].peers[{}].allowed_ips", from.interface, half.shape.peer), format!("{name} has {prefix} in the AllowedIPs of {peer}")),
                         facts.proof(owner, format!("interfaces[{}].addresses", nic.name), format!("{other}'s {} has {ip}", nic.name)),

@@ -64,8 +64,7 @@ fn roaming(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     .of(tunnel.agents())
                     .every(facts.interval(&tunnel.agents()));
                 found.push(finding);
-            } else if let Some((at, was)) = peer.moved.as_ref().filter(|(at, _)| facts.now - at <= RECENT) {
-                let _ = at;
+            } else if let Some((_, was)) = peer.moved.as_ref().filter(|(at, _)| facts.now - at <= RECENT) {
                 let finding = Finding::new("ENDPOINT_ROAMED", &subject)
                     .say(format!("{name} sees {whom} at another address now."))
                     .because(format!(

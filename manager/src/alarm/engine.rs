@@ -470,9 +470,8 @@ fn cover_of(alarm: &Alarm, active: &HashMap<(&str, &str), bool>, silences: &[Sil
         return Some(isolated);
     }
     let hosts: BTreeSet<String> = alarm.agents.iter().map(id).collect();
-    let of_agent = |agent: &String| by("AGENT_OFFLINE", agent);
     if !matches!(alarm.code.as_str(), "AGENT_OFFLINE" | "RELAY_LOST")
-        && let Some(offline) = hosts.iter().find_map(of_agent)
+        && let Some(offline) = hosts.iter().find_map(|agent| by("AGENT_OFFLINE", agent))
     {
         return Some(offline);
     }
@@ -529,25 +528,25 @@ mod tests {
     #[test]
     fn a_silent_agent_covers_its_edges_and_freezes_them() {
         let mut engine = Engine::default();
-        let edge = || finding("PEER_ONE_SIDED", "e", &[1, 2]);
+        let edge = || finding("ALLOWED_IPS_EMPTY", "e", &[1, 2]);
         engine.step(vec![edge()], &at(0));
         let dark = |seconds| Moment { dark: [agent(2)].into(), ..at(seconds) };
         let offline = || finding("AGENT_OFFLINE", &agent(2).to_string(), &[2]);
         let changes = engine.step(vec![offline()], &dark(130));
         assert_eq!(
             states(&changes),
-            [("AGENT_OFFLINE", Status::Firing, true), ("PEER_ONE_SIDED", Status::Suppressed, false)]
+            [("AGENT_OFFLINE", Status::Firing, true), ("ALLOWED_IPS_EMPTY", Status::Suppressed, false)]
         );
         assert!(engine.step(vec![offline()], &dark(900)).is_empty(), "it is neither over nor new");
         let changes = engine.step(vec![edge()], &at(930));
         assert_eq!(
             states(&changes),
-            [("AGENT_OFFLINE", Status::Resolved, true), ("PEER_ONE_SIDED", Status::Firing, false)],
+            [("AGENT_OFFLINE", Status::Resolved, true), ("ALLOWED_IPS_EMPTY", Status::Firing, false)],
             "it comes back without being told again"
         );
         let _ = engine.step(vec![], &at(960));
         let changes = engine.step(vec![], &at(1020));
-        assert_eq!(states(&changes), [("PEER_ONE_SIDED", Status::Resolved, true)]);
+        assert_eq!(states(&changes), [("ALLOWED_IPS_EMPTY", Status::Resolved, true)]);
     }
 
     #[test]
@@ -573,7 +572,7 @@ mod tests {
     #[test]
     fn nothing_changes_while_warming_up() {
         let mut engine = Engine::default();
-        engine.step(vec![finding("PEER_ONE_SIDED", "e", &[1])], &at(0));
+        engine.step(vec![finding("ALLOWED_IPS_EMPTY", "e", &[1])], &at(0));
         let warming = |seconds| Moment { warming: true, ..at(seconds) };
         assert!(engine.step(vec![], &warming(10)).is_empty(), "firing survives");
         let own = engine.step(vec![finding("DATABASE_FAILING", "manager", &[])], &warming(20));
@@ -586,17 +585,23 @@ mod tests {
     #[test]
     fn acknowledged_and_silenced_alarms_are_not_told_but_their_end_is() {
         let mut engine = Engine::default();
-        let found = || vec![finding("PEER_ONE_SIDED", "e", &[1])];
+        let found = || vec![finding("ALLOWED_IPS_EMPTY", "e", &[1])];
         engine.step(found(), &at(0));
         let no = engine.alarms().next().unwrap().no;
         let change = engine.acknowledge(no, 5000).unwrap();
         assert_eq!((change.alarm.state, change.from), (Status::Acknowledged, Some(Status::Firing)));
         assert!(engine.acknowledge(no + 1, 5000).is_none());
-        let silence = Silence { target: "PEER_ONE_SIDED".into(), until: 50_000 };
-        assert_eq!(states(&engine.silence(silence, 6000)), [("PEER_ONE_SIDED", Status::Suppressed, false)]);
-        assert_eq!(states(&engine.step(found(), &at(60))), [("PEER_ONE_SIDED", Status::Acknowledged, false)]);
+        let silence = Silence { target: "ALLOWED_IPS_EMPTY".into(), until: 50_000 };
+        assert_eq!(
+            states(&engine.silence(silence, 6000)),
+            [("ALLOWED_IPS_EMPTY", Status::Suppressed, false)]
+        );
+        assert_eq!(
+            states(&engine.step(found(), &at(60))),
+            [("ALLOWED_IPS_EMPTY", Status::Acknowledged, false)]
+        );
         engine.step(vec![], &at(90));
-        assert_eq!(states(&engine.step(vec![], &at(150))), [("PEER_ONE_SIDED", Status::Resolved, true)]);
+        assert_eq!(states(&engine.step(vec![], &at(150))), [("ALLOWED_IPS_EMPTY", Status::Resolved, true)]);
     }
 
     #[test]

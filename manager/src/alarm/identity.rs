@@ -169,10 +169,12 @@ fn mac(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Who sees an address, at which network card, over which interface.
+type View<'a> = (AgentId, &'a str, &'a str);
+
 fn ip_conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    type Claim<'a> = (AgentId, &'a str, &'a str);
     // By LAN, which is known by its gateway's address; one that several LANs have names none.
-    let mut seen: BTreeMap<(&str, IpAddr), Vec<Claim<'_>>> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, IpAddr), Vec<View<'_>>> = BTreeMap::new();
     for (id, _, watch) in facts.watched() {
         let Some(way) = &watch.way_out else { continue };
         let Some(lan) = way.mac.as_deref().filter(|mac| !is_shared(mac)) else { continue };
@@ -183,9 +185,9 @@ fn ip_conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         }
     }
     for ((_, ip), views) in seen {
-        let Some((b, other_mac, _)) = views.iter().find(|view| view.1 != views[0].1) else { continue };
-        let (a, mac, _) = views[0];
-        let (name, other) = (facts.name(a), facts.name(*b));
+        let Some((b, ..)) = views.iter().find(|view| view.1 != views[0].1) else { continue };
+        let a = views[0].0;
+        let name = facts.name(a);
         let finding = Finding::new("IP_CONFLICT", format!("address {ip} on the LAN of {name}"))
             .say(format!("Two network cards on one LAN answer for {ip}."))
             .because("the address was given out twice, by hand and by DHCP for instance; or somebody answers in another's name")
@@ -193,7 +195,6 @@ fn ip_conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .proof(views.iter().map(|(id, mac, interface)| facts.proof(*id, format!("neighbours[{ip}%{interface}]"), format!("{} sees {ip} at {mac}", facts.name(*id)))))
             .of([a, *b])
             .every(facts.interval(&[a, *b]));
-        let _ = (other, mac, other_mac);
         found.push(finding);
     }
 }

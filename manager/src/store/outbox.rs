@@ -54,7 +54,7 @@ pub fn claim(
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     };
     let head = connection.prepare_cached(sql)?.query_row([target], head).optional()?;
-    let Some((first, batch, attempts, next_at, at)) = head.filter(|head| head.3 <= now) else {
+    let Some((first, batch, attempts, _, at)) = head.filter(|head| head.3 <= now) else {
         return Ok(None);
     };
     if batch.is_none() {
@@ -63,7 +63,6 @@ pub fn claim(
         connection.prepare_cached(sql)?.execute(params![target, first, limit])?;
     }
     let first = batch.unwrap_or(first);
-    let _ = next_at;
     let sql = "UPDATE outbox SET attempts = attempts + 1, next_at = ?3 WHERE target = ?1 AND batch = ?2";
     connection.prepare_cached(sql)?.execute(params![target, first, deadline])?;
     let sql = "SELECT event FROM outbox WHERE target = ?1 AND batch = ?2 ORDER BY no";

@@ -57,6 +57,7 @@ lint: ## formatting, lints, no async runtime
 
 bench: ## the benchmark: a table, and JSON under target/bench
 	$(CARGO) build --release --workspace --examples --bins
+	target/release/examples/topology_bench
 	target/release/lab bench $(BENCH)
 
 FUZZ_SECONDS ?= 30

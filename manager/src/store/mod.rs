@@ -9,6 +9,7 @@
 //! alarms      alarms, their history and silences
 //! outbox      notifications that wait to be sent
 //! psks        the PSKs that were ever accepted
+//! job         what the writer is asked to do
 //! writer      the one thread that writes: group commit, answers after the commit
 //! ```
 
@@ -16,6 +17,7 @@ pub mod agents;
 pub mod alarms;
 mod error;
 pub mod history;
+mod job;
 pub mod outbox;
 pub mod psks;
 pub mod reports;

@@ -9,19 +9,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use proto::ack::{Ack, Code, Details};
-use proto::envelope::Header;
 use proto::ids::AgentId;
 use proto::psk::Secret;
-use proto::report::{Report, ReportError};
 use rusqlite::Connection;
 
+pub use super::job::{Cutoff, Delivery, History, Registration, Reset, Respond};
+use super::job::{Job, Work};
 use super::{agents, alarms, history, psks, reports};
 use crate::atlas::News;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
 use crate::intake::{self, Live};
 use crate::psks::SharedPsks;
-use crate::topology::{Event, Map};
 
 /// Messages that wait to be written; the gate has at most as many connections.
 const QUEUE: usize = 1024;
@@ -31,78 +30,6 @@ const BATCH: usize = 256;
 const RETAIN_STEP: i64 = 200;
 /// Pages given back to the file system in one step.
 const VACUUM_STEP: u32 = 100;
-
-/// A verified report on its way to the database.
-#[derive(Debug)]
-pub struct Delivery {
-    /// Its envelope's header.
-    pub header: Header,
-    /// When it came (ms, the manager's clock).
-    pub received_at: i64,
-    /// Generation of the PSK that signed it.
-    pub psk: u32,
-    /// The relays that it passed.
-    pub path: Vec<AgentId>,
-    /// Its JSON and what that says, or why it is no report.
-    pub payload: Result<(Vec<u8>, Box<Report>), ReportError>,
-}
-
-/// A verified first contact.
-#[derive(Debug)]
-pub struct Registration {
-    /// Who says it is.
-    pub agent: AgentId,
-    /// When it came (ms, the manager's clock).
-    pub received_at: i64,
-    /// Hash that names its hardware.
-    pub hardware: String,
-}
-
-/// An order to hide what was reported, or to show it again.
-#[derive(Debug, Clone, Copy)]
-pub struct Reset {
-    /// One agent, or all.
-    pub agent: Option<AgentId>,
-    /// Hide what came up to then (ms); `None` shows everything again.
-    pub at: Option<i64>,
-}
-
-/// What a sender is told after the commit.
-pub type Respond = Box<dyn FnOnce(Result<Ack, Reject>) + Send>;
-
-enum Job {
-    Report(Box<Delivery>, Respond),
-    Register(Registration, Respond),
-    Reset(Reset, Respond),
-    RotatePsk(Secret, i64),
-    Retain(Cutoff, SyncSender<bool>),
-    History(History, SyncSender<bool>),
-    Work(Work, SyncSender<bool>),
-    Stop,
-}
-
-/// Something else to be done in a transaction.
-type Work = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
-
-/// What is too old to be kept (ms).
-#[derive(Debug, Clone, Copy)]
-pub struct Cutoff {
-    /// Reports that came before go.
-    pub reports: i64,
-    /// Changes of the map that were noticed before go.
-    pub history: i64,
-}
-
-/// Changes of the map to be written.
-#[derive(Debug)]
-pub struct History {
-    /// When they were noticed (ms).
-    pub at: i64,
-    /// The changes.
-    pub events: Vec<Event>,
-    /// The whole map after them, now and then.
-    pub map: Option<Map>,
-}
 
 /// How the writer fares, for the health check.
 #[derive(Debug, Clone, Default)]
@@ -221,17 +148,6 @@ impl Writer {
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job.refuse(),
-        }
-    }
-}
-
-impl Job {
-    fn refuse(self) {
-        match self {
-            Self::Report(_, respond) | Self::Register(_, respond) | Self::Reset(_, respond) => {
-                respond(Err(Reject::Unavailable));
-            }
-            Self::RotatePsk(..) | Self::Retain(..) | Self::History(..) | Self::Work(..) | Self::Stop => {}
         }
     }
 }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use gate::LogTo;
 use log::LevelFilter;
 use proto::ids::{BootId, Nonce};
 use proto::limits;
 use proto::psk;
 use proto::report::Source;
-use simple_logger::SimpleLogger;
 
 use crate::clock::{Clock, Moment};
 use crate::collect::{self, Sources};
@@ -42,6 +42,8 @@ Without a command it runs until SIGTERM or SIGINT. Commands, with one dash or tw
 Settings come from the environment and from .env in the working directory: DNS, PSK_FILE
 or PSK, MANAGER_URL, and more; the README has them all.";
 
+/// The agent's name in the log of its host.
+const NAME: &str = "kattila-agent";
 /// How long -dump may wait for DNS.
 const PSK_TIME: Duration = Duration::from_secs(10);
 
@@ -137,6 +139,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Reset => reset(),
         Command::Run => {
             let config = config()?;
+            gate::start_log(config.log_to, config.log_level, NAME).map_err(failed)?;
             daemon::run(config).map_err(failed)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -157,6 +160,7 @@ fn sysinfo() -> Result<ExitCode, Failure> {
 
 fn dump(path: &Path) -> Result<ExitCode, Failure> {
     let config = config()?;
+    start_log(config.log_level)?;
     let sources = Sources::system();
     let hardware = collect::hardware_id(&sources);
     let (agent, _) = identity::load_or_create(&config.state_dir, &hardware).map_err(failed)?;
@@ -219,20 +223,12 @@ fn reset() -> Result<ExitCode, Failure> {
 
 fn config() -> Result<Config, Failure> {
     let settings = config::read_settings().map_err(wrong)?;
-    let config = Config::new(&settings).map_err(wrong)?;
-    start_log(config.log_level)?;
-    Ok(config)
+    Config::new(&settings).map_err(wrong)
 }
 
+/// A command's log, for whoever gave it: on stderr.
 fn start_log(level: LevelFilter) -> Result<(), Failure> {
-    SimpleLogger::new()
-        .with_level(level)
-        // Their inner workings drown what the agent itself has to say.
-        .with_module_level("ureq", LevelFilter::Warn)
-        .with_module_level("ureq_proto", LevelFilter::Warn)
-        .with_utc_timestamps()
-        .init()
-        .map_err(failed)
+    gate::start_log(LogTo::Stderr, level, NAME).map_err(failed)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

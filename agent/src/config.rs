@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gate::LogTo;
 use log::LevelFilter;
 use proto::ids::Cidr;
 use proto::limits;
@@ -41,6 +42,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The least important messages that are logged.
     pub log_level: LevelFilter,
+    /// Where they are logged.
+    pub log_to: LogTo,
 }
 
 /// Why the agent cannot start with its settings.
@@ -106,6 +109,7 @@ impl Config {
             spool_file: settings.get("SPOOL_FILE").map(PathBuf::from),
             state_dir: settings.get("STATE_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from),
             log_level: log_level(settings)?,
+            log_to: settings.parse("LOG_TO", "stderr or syslog", LogTo::from_name)?.unwrap_or_default(),
         })
     }
 }

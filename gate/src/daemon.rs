@@ -3,6 +3,7 @@
 //! SIGPIPE needs nothing here: Rust's runtime ignores it before `main`, so a write to a closed socket is an
 //! error and not a death, and `std::process::Command` resets mask and dispositions in children.
 
+use crate::logger;
 use crate::stop::Stop;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -12,22 +13,23 @@ use std::io;
 /// stay small.
 const WANTED_NOFILE: u64 = 8192;
 
-fn shutdown_signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
+fn signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1].into_iter().collect()
 }
 
-/// Blocks SIGTERM and SIGINT in this thread and in all that it starts. Call it first in `main`, before any
+/// Blocks SIGTERM, SIGINT and SIGUSR1 in this thread and in all that it starts. Call it first in `main`, before any
 /// thread exists; then [`Stop::on_signals`].
 ///
 /// # Errors
 /// What the system says.
 pub fn block_signals() -> io::Result<()> {
-    Ok(shutdown_signals().thread_block()?)
+    Ok(signals().thread_block()?)
 }
 
 impl Stop {
     /// A handle that the first SIGTERM or SIGINT sets, on a thread of its own. A second one ends the process
-    /// at once, with 128 + its number, for the operator whose patience is over. Needs [`block_signals`] before.
+    /// at once, with 128 + its number, for the operator whose patience is over. SIGUSR1 switches between the log's level and debug. Needs
+    /// [`block_signals`] before.
     ///
     /// # Errors
     /// No descriptor or no thread is free.
@@ -35,7 +37,11 @@ impl Stop {
         let stop = Self::new()?;
         let setter = stop.clone();
         let wait = move || {
-            while let Ok(signal) = shutdown_signals().wait() {
+            while let Ok(signal) = signals().wait() {
+                if signal == Signal::SIGUSR1 {
+                    logger::switch_level();
+                    continue;
+                }
                 if setter.is_set() {
                     log::warn!("second {signal}: ending at once");
                     std::process::exit(128 + signal as i32);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gate::LogTo;
 use log::LevelFilter;
 use proto::ids::Cidr;
 use proto::limits::MANAGER_PORT;
@@ -37,6 +38,8 @@ pub struct Config {
     pub notify_secret_file: Option<PathBuf>,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// Where it is logged.
+    pub log_to: LogTo,
 }
 
 /// Who may read unless it is set: the private networks of RFC 1918, the shared one of RFC 6598 (used
@@ -88,6 +91,7 @@ impl Config {
                     text.parse().ok().filter(|level| *level != LevelFilter::Off)
                 })?
                 .unwrap_or(LevelFilter::Info),
+            log_to: settings.parse("LOG_TO", "stderr or syslog", LogTo::from_name)?.unwrap_or_default(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gate::{Gate, Limits, Stop, listen, raise_nofile};
+use gate::{Gate, Limits, Stop, listen, raise_nofile, start_log};
 use proto::limits::ENVELOPE_MAX;
 
 use crate::admin::Admin;
@@ -39,11 +39,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         move |error: io::Error| Error::Io(what, error)
     };
     gate::block_signals().map_err(io("signals"))?;
-    simple_logger::SimpleLogger::new()
-        .with_level(config.log_level)
-        .with_utc_timestamps()
-        .init()
-        .map_err(|error| Error::Io("log".to_owned(), io::Error::other(error)))?;
+    start_log(config.log_to, config.log_level, "kattila-manager").map_err(io("LOG_TO"))?;
     let stop = Stop::on_signals().map_err(io("signals"))?;
     let nofile = raise_nofile().map_err(io("RLIMIT_NOFILE"))?;
     let source = config.psk_source()?.clone();

@@ -84,7 +84,12 @@ pub const NAMES: &[Name] = &[
         "none",
         "file (mode 0600) with the secret that webhooks are signed with: `whsec_` and base64, or any text",
     ),
-    name("LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
+    name(
+        "LOG_LEVEL",
+        "info",
+        "`error`, `warn`, `info`, `debug` or `trace`; SIGUSR1 switches a running daemon to debug and back",
+    ),
+    name("LOG_TO", "`stderr`", "where log lines go: `stderr` or `syslog`"),
 ];
 
 /// A setting that cannot be used.

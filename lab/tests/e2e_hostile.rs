@@ -343,9 +343,20 @@ fn the_agent_answers_the_mesh_and_nobody_else() {
     assert!(until(SOON, answered));
     assert_eq!(asked(hub, "10.1.0.2").0, 403);
 
-    // The manager takes reports from anywhere and shows them to private addresses.
-    let shown = |from: &Host| from.http_get("http://10.1.0.1:5086/status/agents").unwrap().status;
-    assert_eq!((shown(stranger), shown(node)), (200, 200));
+    // The manager takes reports from anywhere and shows them to its host and through its WireGuard.
+    let shown = |from: &Host, to: &str| {
+        let answer = from.http_get(&format!("http://{to}:5086/status/agents")).unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    for (from, to) in [(hub, "127.0.0.1"), (hub, "10.1.0.1"), (node, "10.77.0.1")] {
+        let (status, body) = shown(from, to);
+        assert_eq!(status, 200, "{} at {to}: {body}", from.name());
+    }
+    for from in [stranger, node] {
+        let (status, body) = shown(from, "10.1.0.1");
+        assert_eq!(status, 403, "{} by the LAN: {body}", from.name());
+        assert!(body.contains("\"code\":\"forbidden\"") && body.contains("READ_TOKEN_FILE"), "{body}");
+    }
 }
 
 /// Messages with sound framing: headers of random fields, bits flipped in sound ones, halves of them.

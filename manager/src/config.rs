@@ -20,8 +20,12 @@ use crate::error::Error;
 pub struct Config {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// Who may read, beside loopback.
+    /// Who may read without a token, beside this host and its WireGuard networks.
     pub allow: Vec<Cidr>,
+    /// Names of this manager, beside its addresses and the machine's name.
+    pub hosts: Vec<String>,
+    /// File with the token that lets others read.
+    pub read_token_file: Option<PathBuf>,
     /// Path of the database.
     pub database: PathBuf,
     /// Where the PSK comes from; `None` is an error for the daemon only.
@@ -41,11 +45,6 @@ pub struct Config {
     /// Where it is logged.
     pub log_to: LogTo,
 }
-
-/// Who may read unless it is set: the private networks of RFC 1918, the shared one of RFC 6598 (used
-/// by VPN overlays), and IPv6 unique local and link-local addresses.
-const PRIVATE: [&str; 6] =
-    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"];
 
 impl Config {
     /// Settings from `.env` in the working directory and from the environment.
@@ -75,10 +74,13 @@ impl Config {
             .unwrap_or_else(|| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, MANAGER_PORT)));
         let allow = settings
             .list("MANAGER_ALLOW", "prefixes such as 10.0.0.0/8, comma-separated", |item| item.parse().ok())?
-            .unwrap_or_else(|| PRIVATE.iter().filter_map(|prefix| prefix.parse().ok()).collect());
+            .unwrap_or_default();
+        let hosts = settings.list("MANAGER_HOSTS", "names without port, comma-separated", name)?;
         Ok(Self {
             listen,
             allow,
+            hosts: hosts.unwrap_or_default(),
+            read_token_file: settings.get("READ_TOKEN_FILE").map(PathBuf::from),
             database: settings.get("DATABASE").unwrap_or("kattila_manager.db").into(),
             psk: psk_source(settings)?,
             admin_secret_file: settings.get("ADMIN_SECRET_FILE").map(PathBuf::from),
@@ -109,6 +111,14 @@ impl Config {
         })
     }
 
+    /// The token that lets others read; `None` where no file is set.
+    ///
+    /// # Errors
+    /// When the file cannot be read or others can read it.
+    pub fn read_token(&self) -> Result<Option<Secret>, Error> {
+        self.read_token_file.as_deref().map(|path| read_secret_file(path).map_err(Error::Secret)).transpose()
+    }
+
     /// The secret that webhooks are signed with; `None` where no file is set.
     ///
     /// # Errors
@@ -130,6 +140,12 @@ impl Config {
             .map(|path| read_secret_file(path).map_err(Error::Secret))
             .transpose()
     }
+}
+
+/// A host's name as a URL has it.
+fn name(item: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (!item.is_empty() && item.bytes().all(fits)).then(|| item.to_owned())
 }
 
 fn receivers(settings: &Settings) -> Result<Vec<(String, Kind)>, SettingError> {
@@ -180,7 +196,7 @@ mod tests {
         assert_eq!(config.database, PathBuf::from("kattila_manager.db"));
         assert_eq!(config.retention, Duration::from_secs(48 * 3600));
         assert_eq!(config.log_level, LevelFilter::Info);
-        assert_eq!(config.allow.len(), PRIVATE.len());
+        assert!(config.allow.is_empty() && config.hosts.is_empty());
         assert!(config.psk_source().unwrap_err().to_string().contains("PSK_FILE"));
     }
 
@@ -193,6 +209,10 @@ mod tests {
         );
         assert!(
             error("MANAGER_ALLOW=10.0.0.0/99").starts_with("MANAGER_ALLOW=10.0.0.0/99: expected prefixes")
+        );
+        assert_eq!(
+            error("MANAGER_HOSTS=status.example.org:5086"),
+            "MANAGER_HOSTS=status.example.org:5086: expected names without port, comma-separated"
         );
         assert!(error("LOG_LEVEL=loud").starts_with("LOG_LEVEL=loud: expected error, warn"));
         assert!(error("DNS_SERVER=dns.example.org").starts_with("DNS_SERVER=dns.example.org: expected"));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gate::{Gate, Limits, Stop, listen, raise_nofile, start_log};
 use proto::limits::ENVELOPE_MAX;
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::alarm;
 use crate::alarm::keeper::Desk;
@@ -45,6 +46,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let source = config.psk_source()?.clone();
     let admin = Admin::new(config.admin_secret()?);
     let notify_secret = config.notify_secret()?;
+    let access = Access::new(config.allow.clone(), &own_names(config), config.read_token()?);
     let listener = listen(config.listen).map_err(io(&format!("MANAGER_LISTEN={}", config.listen)))?;
 
     let connection = store::open(&config.database)?;
@@ -112,6 +114,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         psks,
         nudge,
         psk_health,
+        access,
         refusals,
         admin,
         started,
@@ -136,6 +139,15 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let _ = writing.join();
     log::info!("stopped");
     served.map(|_| ())
+}
+
+/// The names that are set, and this machine's own, also as mDNS has it.
+fn own_names(config: &Config) -> Vec<String> {
+    let mut names = config.hosts.clone();
+    if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
+        names.extend([format!("{name}.local"), name]);
+    }
+    names
 }
 
 /// The address to open on this host.

@@ -9,6 +9,7 @@ use proto::psk::PskError;
 use proto::report::ReportError;
 use proto::settings::SettingError;
 
+use crate::access::Denied;
 pub use crate::store::StoreError;
 
 /// Why the manager cannot start or a command fails.
@@ -94,10 +95,12 @@ pub enum Reject {
     NoSuchAgent,
     /// The message names no alarm that fires.
     NoSuchAlarm,
+    /// It may not be had from there, or not like this.
+    Denied(Denied),
 }
 
 /// How many kinds of refusal there are.
-pub const REJECTS: usize = 14;
+pub const REJECTS: usize = 19;
 
 impl Reject {
     /// The stable name of the reason.
@@ -118,6 +121,7 @@ impl Reject {
             Self::NoAdminSecret => "no_admin_secret",
             Self::NoSuchAgent => "no_such_agent",
             Self::NoSuchAlarm => "no_such_alarm",
+            Self::Denied(denied) => denied.code(),
         }
     }
 
@@ -138,6 +142,7 @@ impl Reject {
             Self::ClockSkew { .. } | Self::Replayed | Self::DuplicateId => 409,
             Self::Payload(_) => 422,
             Self::Unavailable | Self::FleetFull => 503,
+            Self::Denied(denied) => denied.status(),
         }
     }
 
@@ -172,6 +177,7 @@ impl Reject {
             Self::NoAdminSecret => "set ADMIN_SECRET_FILE to a file with mode 0600",
             Self::NoSuchAgent => "GET /status/agents lists the agents",
             Self::NoSuchAlarm => "GET /status/alarms lists those that fire, with their numbers",
+            Self::Denied(denied) => denied.hint(),
         }
     }
 }
@@ -192,6 +198,11 @@ pub const ALL_CODES: [&str; REJECTS] = [
     "no_admin_secret",
     "no_such_agent",
     "no_such_alarm",
+    "token_required",
+    "wrong_token",
+    "forbidden",
+    "wrong_host",
+    "cross_site",
 ];
 
 impl fmt::Display for Reject {
@@ -214,6 +225,7 @@ impl fmt::Display for Reject {
             Self::NoAdminSecret => f.write_str("the manager has no admin secret, so it takes no orders"),
             Self::NoSuchAgent => f.write_str("there is no such agent"),
             Self::NoSuchAlarm => f.write_str("no alarm of this number fires"),
+            Self::Denied(denied) => denied.fmt(f),
         }
     }
 }

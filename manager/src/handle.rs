@@ -14,6 +14,7 @@ use proto::report::{Report, ReportError};
 use proto::sign::Kind;
 use serde::Deserialize;
 
+use crate::access::Access;
 use crate::admin;
 use crate::alarm::{self, keeper::Desk};
 use crate::atlas::Atlas;
@@ -24,7 +25,7 @@ use crate::fleet::SharedFleet;
 use crate::psks::{self, Nudge, PskHealth, SharedPsks};
 use crate::refusals::Refusals;
 use crate::reply;
-use crate::request::Action;
+use crate::request::{Action, Unserved};
 use crate::store::writer::{Delivery, Registration, Respond, Writer};
 use crate::store::{Readers, history, reports};
 use crate::verify::{self, Verified};
@@ -52,6 +53,8 @@ pub struct Context {
     pub nudge: Nudge,
     /// How reading the PSK went.
     pub psk_health: Arc<RwLock<PskHealth>>,
+    /// Who may read.
+    pub access: Access,
     /// Counts and logs what is refused.
     pub refusals: Arc<Refusals>,
     /// The secret that resets are signed with, and the resets done.
@@ -62,9 +65,17 @@ pub struct Context {
 
 /// Serves one request. Signed messages are answered by the writer after the commit, reads at once.
 pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
-    let action = match Action::of(&request, &context.config.allow, now_ms()) {
+    let action = Action::of(&request, now_ms()).and_then(|action| {
+        context.access.check(&request, action.guard()).map(|()| action).map_err(Unserved::Denied)
+    });
+    let action = match action {
         Ok(action) => action,
-        Err(unserved) => return reply.send(reply::unserved(&unserved)),
+        Err(unserved) => {
+            if let Unserved::Denied(denied) = &unserved {
+                context.refusals.note(&Reject::Denied(denied.clone()), request.peer, None);
+            }
+            return reply.send(reply::guarded(reply::unserved(&unserved)));
+        }
     };
     match action {
         Action::Report => report(context, &request, reply),
@@ -74,7 +85,8 @@ pub fn handle(context: &Arc<Context>, request: Request, reply: Reply) {
         Action::AlarmSilence => alarm::admin::silence(context, &request, reply),
         read => {
             let known = request.header("if-none-match");
-            reply.send(serve(context, &read, known).unwrap_or_else(|error| reply::unreadable(&error)));
+            let answer = serve(context, &read, known).unwrap_or_else(|error| reply::unreadable(&error));
+            reply.send(reply::guarded(answer));
         }
     }
 }

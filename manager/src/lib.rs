@@ -3,6 +3,7 @@
 //! ```text
 //! gate      hands whole HTTP requests to `handle`, the flow in one place
 //! request   what is asked for           reply    what is answered
+//! access    who may read: address, token, Host; `networks` knows what lies in WireGuard
 //! verify    authentic and fresh?        replay   seen before?
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
@@ -11,6 +12,7 @@
 //! alarm     what is wrong: rules, their engine, and who is told
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod alarm;
 pub mod atlas;
@@ -23,6 +25,7 @@ pub mod error;
 pub mod fleet;
 pub mod handle;
 pub mod intake;
+pub mod networks;
 pub mod psks;
 pub mod query;
 pub mod refusals;

@@ -72,10 +72,29 @@ pub fn problem(status: u16, code: &str, message: &str, hint: &str) -> Answer {
     json(status, &Problem { error: Fields { code, message, hint } })
 }
 
+/// An answer with what keeps a browser from taking it for anything else.
+#[must_use]
+pub fn guarded(answer: Answer) -> Answer {
+    if answer.header("Content-Security-Policy").is_some() {
+        return answer;
+    }
+    answer
+        .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        .with_header("X-Content-Type-Options", "nosniff")
+        .with_header("Referrer-Policy", "no-referrer")
+        .with_header("Cross-Origin-Resource-Policy", "same-origin")
+}
+
 /// A refusal that cannot be signed, as its sender did not prove to hold a PSK.
 #[must_use]
 pub fn reject(reject: &Reject) -> Answer {
-    problem(reject.status(), reject.code(), &reject.to_string(), reject.hint())
+    let answer = problem(reject.status(), reject.code(), &reject.to_string(), reject.hint());
+    match reject {
+        Reject::Denied(denied) if denied.status() == 401 => {
+            answer.with_header("WWW-Authenticate", "Bearer realm=\"kattila\"")
+        }
+        _ => answer,
+    }
 }
 
 /// The store cannot be read now.
@@ -103,15 +122,7 @@ pub fn unserved(unserved: &Unserved) -> Answer {
         Unserved::Parameter(bad) => {
             problem(400, "bad_parameter", &format!("{} must be {}", bad.name, bad.allowed), "see the README")
         }
-        Unserved::Forbidden(ip) => problem(
-            403,
-            "forbidden",
-            &format!("{ip} may not read from this manager"),
-            "ask from loopback or a private address, or set MANAGER_ALLOW",
-        ),
-        Unserved::CrossSite => {
-            problem(403, "cross_site", "a browser sent this for another site", "post it from a program")
-        }
+        Unserved::Denied(denied) => reject(&Reject::Denied(denied.clone())),
     }
 }
 

@@ -1,11 +1,10 @@
 //! A checked HTTP request -> what is asked for. Pure.
 
-use std::net::IpAddr;
-
 use gate::Request;
-use proto::ids::{AgentId, Cidr};
+use proto::ids::AgentId;
 use proto::limits::manager_path;
 
+use crate::access::{Denied, Guard};
 use crate::query::BadParameter;
 use crate::store::alarms;
 use crate::store::history::Filter;
@@ -59,10 +58,8 @@ pub enum Unserved {
     BadId,
     /// A parameter of the query cannot be used.
     Parameter(BadParameter),
-    /// The client's address may not read.
-    Forbidden(IpAddr),
-    /// A browser sent it on behalf of another site.
-    CrossSite,
+    /// It may not be had from there, or not like this.
+    Denied(Denied),
 }
 
 impl From<BadParameter> for Unserved {
@@ -76,22 +73,26 @@ impl Action {
     ///
     /// # Errors
     /// See [`Unserved`].
-    pub fn of(request: &Request, allow: &[Cidr], now: i64) -> Result<Self, Unserved> {
+    pub fn of(request: &Request, now: i64) -> Result<Self, Unserved> {
         let (action, method) = route(&request.path, request.query.as_deref(), now)?;
         let read = method == "GET";
         let asked = request.method.as_str();
         if asked != method && !(read && asked == "HEAD") {
             return Err(Unserved::Method(if read { "GET, HEAD" } else { "POST" }));
         }
-        // What a browser sends by itself is never a message of ours, and must not become one.
-        if !read && is_cross_site(request) {
-            return Err(Unserved::CrossSite);
-        }
-        let peer = request.peer.ip();
-        if read && !may_read(peer, allow) {
-            return Err(Unserved::Forbidden(peer));
-        }
         Ok(action)
+    }
+
+    /// What it is guarded as.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        match self {
+            Self::Page(_) => Guard::Page,
+            Self::Report | Self::Register | Self::Reset | Self::AlarmAck | Self::AlarmSilence => {
+                Guard::Message
+            }
+            _ => Guard::Data,
+        }
     }
 }
 
@@ -124,19 +125,6 @@ fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static 
     })
 }
 
-fn may_read(peer: IpAddr, allow: &[Cidr]) -> bool {
-    peer.is_loopback() || allow.iter().any(|prefix| prefix.contains(peer))
-}
-
-fn is_cross_site(request: &Request) -> bool {
-    let origin = request.header("origin").is_some_and(|origin| {
-        let host = request.header("host").unwrap_or_default();
-        origin.split_once("://").map(|(_, origin)| origin) != Some(host)
-    });
-    let site = request.header("sec-fetch-site");
-    origin || site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,14 +141,5 @@ mod tests {
         assert_eq!(route("/status/agentsx", None, 0), Err(Unserved::NotFound));
         assert_eq!(route("/status/agents/../updates", None, 0), Err(Unserved::BadId));
         assert_eq!(route("/nothing", None, 0), Err(Unserved::NotFound));
-    }
-
-    #[test]
-    fn strangers_may_not_read() {
-        let allow = ["10.0.0.0/8".parse().unwrap()];
-        assert!(may_read("127.0.0.1".parse().unwrap(), &allow));
-        assert!(may_read("::1".parse().unwrap(), &[]));
-        assert!(may_read("10.1.2.3".parse().unwrap(), &allow));
-        assert!(!may_read("203.0.113.1".parse().unwrap(), &allow));
     }
 }

@@ -51,8 +51,18 @@ pub const NAMES: &[Name] = &[
     name("MANAGER_LISTEN", "`[::]:5086`", "address and port of the manager's HTTP endpoint"),
     name(
         "MANAGER_ALLOW",
-        "private addresses",
-        "prefixes, comma-separated, that may read from the manager beside loopback; reports are taken from anywhere",
+        "none",
+        "prefixes, comma-separated, that may read from the manager without a token, beside its own host and what is reached through its WireGuard interfaces; `0.0.0.0/0,::/0` is everyone; reports are taken from anywhere",
+    ),
+    name(
+        "READ_TOKEN_FILE",
+        "none",
+        "file (mode 0600) with the token, 16 to 1024 characters, by which anyone else may read: the page asks for it, programs send `Authorization: Bearer TOKEN`",
+    ),
+    name(
+        "MANAGER_HOSTS",
+        "none",
+        "names, comma-separated, by which readers may reach the manager beside its addresses, `localhost` and the machine's name",
     ),
     name("REPORT_INTERVAL", "30", "seconds between two reports of an agent, 1 to 3600"),
     name(

@@ -55,7 +55,7 @@ impl Client {
     /// What the socket says, or that the answer is not HTTP.
     pub(super) fn get(&mut self, path: &str) -> io::Result<Answer<'_>> {
         self.request.clear();
-        write!(self.request, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        write!(self.request, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         self.exchange()
     }
 

@@ -111,7 +111,7 @@ impl Manager {
 
     pub fn get(&self, path: &str) -> (u16, serde_json::Value) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
-        let (status, body) = exchange(self.address, request.as_bytes());
+        let (status, _, body) = exchange(self.address, request.as_bytes());
         let json = serde_json::from_slice(&body)
             .unwrap_or_else(|_| panic!("{path}: {}", String::from_utf8_lossy(&body)));
         (status, json)
@@ -121,22 +121,18 @@ impl Manager {
     pub fn header(&self, path: &str, name: &str, headers: &[(&str, &str)]) -> (u16, Option<String>) {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        let head = answer.split("\r\n\r\n").next().unwrap();
+        let (status, head, _) = exchange(self.address, request.as_bytes());
         let named = |line: &str| {
             let (field, value) = line.split_once(": ")?;
             field.eq_ignore_ascii_case(name).then(|| value.to_owned())
         };
-        (head[9..12].parse().unwrap(), head.lines().find_map(named))
+        (status, head.lines().find_map(named))
     }
 
     pub fn post(&self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
-        exchange(self.address, &[head.as_bytes(), body].concat())
+        let (status, _, body) = exchange(self.address, &[head.as_bytes(), body].concat());
+        (status, body)
     }
 
     /// Posts a signed message and opens the signed answer; panics where that is unsigned.
@@ -165,7 +161,8 @@ pub fn chmod600(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn exchange(address: SocketAddr, request: &[u8]) -> (u16, Vec<u8>) {
+/// The status, head and body of the answer.
+pub fn exchange(address: SocketAddr, request: &[u8]) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(request).unwrap();
@@ -173,7 +170,7 @@ fn exchange(address: SocketAddr, request: &[u8]) -> (u16, Vec<u8>) {
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an HTTP answer");
     let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer[end + 4..].to_vec())
+    (status, String::from_utf8_lossy(&answer[..end + 2]).into_owned(), answer[end + 4..].to_vec())
 }
 
 /// An agent's side of the protocol.

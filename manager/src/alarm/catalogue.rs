@@ -254,7 +254,7 @@ pub const CODES: &[Entry] = &[
     // Identity
     entry("DUP_PRIVATE_KEY", Critical, NOW, TWO, "two hosts use the same WireGuard private key"),
     entry("DUP_TUNNEL_IP", Warning, TWO, TWO, "two hosts of one mesh have the same tunnel address"),
-    entry("DUP_AGENT_ID", Critical, NOW, TEN_MINUTES, "two hosts report under one agent id"),
+    entry("DUP_AGENT_ID", Critical, NOW, MINUTE, "two hosts report under one agent id"),
     entry("DUP_HOSTNAME", Info, TWO, TWO, "two hosts have the same name"),
     entry("DUP_MAC", Warning, TWO, TWO, "two hosts have a network card with the same address"),
     entry(
@@ -394,21 +394,21 @@ pub const CODES: &[Entry] = &[
         "FORGED_REPORTS",
         Critical,
         NOW,
-        TEN_MINUTES,
+        MINUTE,
         "ten messages or more in ten minutes were signed with no PSK that was ever valid",
     ),
     entry(
         "REPLAYED_REPORTS",
         Critical,
         NOW,
-        TEN_MINUTES,
+        MINUTE,
         "ten messages or more in ten minutes were repeated or changed ones",
     ),
     entry(
         "OLD_PSK_REFUSED",
         Warning,
         NOW,
-        TEN_MINUTES,
+        MINUTE,
         "messages are refused as they are signed with a PSK that is no longer accepted",
     ),
     entry("NOTIFIER_FAILING", Warning, NOW, NOW, "notifications have not been taken for five minutes"),

@@ -71,7 +71,11 @@ fn roaming(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                         "{whom} moved to another network, or its provider gave it a new address"
                     ))
                     .next("nothing: WireGuard follows by itself")
-                    .proof([facts.proof(side.id, field, format!("was at {was}, is at {is}"))])
+                    .proof([facts.proof(
+                        side.id,
+                        field,
+                        format!("{name} sent to {whom} at {was} before, and to {is} now"),
+                    )])
                     .of(tunnel.agents())
                     .every(facts.interval(&tunnel.agents()));
                 found.push(finding);

@@ -104,6 +104,13 @@ fn agent_id(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             field: "refused.duplicate_id".into(),
             text: format!("messages from {from} were refused with duplicate_id within ten minutes"),
         }])
+        .proof(agent.map(|agent| {
+            facts.proof(
+                agent,
+                "hostname",
+                format!("the agent {agent} is the host {name}, which goes on to report"),
+            )
+        }))
         .of(agent.iter().copied());
     found.push(finding);
 }

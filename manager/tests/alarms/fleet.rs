@@ -270,6 +270,7 @@ impl<'a> Fleet<'a> {
             "receive" => (50_000, 32),
             "unanswered" => (0, 6 * 148),
             "answers" => (6 * 148, 6 * 92),
+            "answers and calls" => (6 * 148, 6 * 92 + 6 * 148),
             "quiet" | "never" => (0, 0),
             _ => (64, 64),
         };

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what `make test` needs beyond the Rust toolchain, and fetches the kernel that the
-# kernel lab boots. Does nothing, quickly, when all is there.
+# kernel lab boots, and promtool. Does nothing, quickly, when all is there.
 #
 #   scripts/test-deps.sh           install what is missing (root and apt), or say what is missing
 #   scripts/test-deps.sh --check   only say what is missing
@@ -15,8 +15,9 @@ cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 target=${CARGO_TARGET_DIR:-target}
 kernel_dir="$target/lab/kernel"
+tools_dir="$target/lab/tools"
 
-# One line each: command, Debian package, who needs it (m: mesh tests, k: kernel lab).
+# One line each: command, Debian package, who needs it (m: mesh tests, k: kernel lab, x: exports).
 tools='
 ip         iproute2          mk
 unshare    util-linux        m
@@ -31,11 +32,12 @@ busybox    busybox-static    k
 modprobe   kmod              k
 cpio       cpio              k
 ldd        libc-bin          k
+dot        graphviz          x
 '
 
 main() {
     look
-    if [ -z "$packages" ] && [ -z "$no_kernel" ]; then
+    if [ -z "$packages$no_kernel$no_promtool" ]; then
         return 0
     fi
     if [ "${1:-}" != --check ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -46,19 +48,21 @@ main() {
 }
 
 # Sets packages (missing Debian packages), no_mesh, no_kernel_lab (missing commands by who needs
-# them), no_kernel (not empty when the kernel is not unpacked).
+# them), no_kernel and no_promtool (not empty when they are not unpacked).
 look() {
-    packages='' no_mesh='' no_kernel_lab='' no_kernel=''
+    packages='' no_mesh='' no_kernel_lab='' no_exports='' no_kernel='' no_promtool=''
     while read -r tool package users; do
         [ -n "$tool" ] || continue
         if command -v "$tool" >/dev/null && is_right_kind "$tool"; then continue; fi
         case " $packages " in *" $package "*) ;; *) packages="$packages $package" ;; esac
         case $users in *m*) no_mesh="$no_mesh $tool" ;; esac
         case $users in *k*) no_kernel_lab="$no_kernel_lab $tool" ;; esac
+        case $users in *x*) no_exports="$no_exports $tool" ;; esac
     done <<END
 $tools
 END
     if ! kernel_is_there; then no_kernel=yes; fi
+    if [ ! -x "$tools_dir/promtool" ]; then no_promtool=yes; fi
 }
 
 # The guest has no libraries of its own for busybox, so a dynamically linked one will not do.
@@ -74,7 +78,7 @@ kernel_is_there() {
 }
 
 install_missing() {
-    echo "test-deps: installing:$packages${no_kernel:+ (and fetching a kernel for the kernel lab)}"
+    echo "test-deps: installing:$packages${no_kernel:+ (and fetching a kernel for the kernel lab)}${no_promtool:+ (and promtool)}"
     apt_get update || echo "test-deps: apt-get update failed; trying with the lists at hand" >&2
     if [ -n "$packages" ]; then
         # One by one when all at once fails, so that one missing package costs only its own tests.
@@ -87,6 +91,9 @@ install_missing() {
     fi
     if [ -n "$no_kernel" ]; then
         fetch_kernel || echo "test-deps: no kernel for the kernel lab could be fetched" >&2
+    fi
+    if [ -n "$no_promtool" ]; then
+        fetch_promtool || echo "test-deps: promtool could not be fetched" >&2
     fi
 }
 
@@ -111,6 +118,15 @@ fetch_kernel() {
     mv "$kernel_dir/release.new" "$kernel_dir/release"
 }
 
+# Out of Debian's prometheus package, which is not installed: that would start its daemon.
+fetch_promtool() {
+    rm -rf "$tools_dir/new"
+    mkdir -p "$tools_dir/new"
+    (cd "$tools_dir/new" && apt_get download prometheus && dpkg -x prometheus_*.deb .) || return 1
+    mv "$tools_dir/new/usr/bin/promtool" "$tools_dir/promtool"
+    rm -rf "$tools_dir/new"
+}
+
 # modules.dep is made at installation, which does not happen here.
 depmod_for() {
     if ! command -v depmod >/dev/null; then return 1; fi
@@ -118,7 +134,7 @@ depmod_for() {
 }
 
 complain() {
-    if [ -z "$packages" ] && [ -z "$no_kernel" ]; then
+    if [ -z "$packages$no_kernel$no_promtool" ]; then
         echo "test-deps: all there"
         return 0
     fi
@@ -132,6 +148,9 @@ complain() {
     if [ -n "$no_kernel_lab$no_kernel" ]; then
         echo "  kernel lab tests (Debian kernel under qemu) will be skipped: no${no_kernel_lab}${no_kernel:+ kernel in $kernel_dir (as root: scripts/test-deps.sh)}" >&2
     fi
+    if [ -n "$no_exports$no_promtool" ]; then
+        echo "  exports will not be held against what reads them: no$no_exports${no_promtool:+ promtool in $tools_dir (as root: scripts/test-deps.sh)}" >&2
+    fi
     if [ "${CI:-}" = true ]; then
         echo "test-deps: CI=true: nothing may be skipped" >&2
         return 1
@@ -141,5 +160,6 @@ complain() {
 mkdir -p "$target/lab"
 target=$(cd "$target" && pwd)
 kernel_dir="$target/lab/kernel"
+tools_dir="$target/lab/tools"
 log="$target/lab/test-deps.log"
 main "$@"

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let secret = notify_secret.clone();
         spawn("notify", move || alarm::notify::keep(&target, secret.as_ref(), &writer, &failures, &stop))
     }));
+    let counters: Arc<OnceLock<_>> = Arc::default();
     let context = Arc::new(Context {
         config: config.clone(),
         writer: writer.clone(),
@@ -117,6 +118,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         access,
         refusals,
         admin,
+        gate: Arc::clone(&counters),
         started,
     });
     log::info!(
@@ -129,6 +131,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let limits = Limits { body: ENVELOPE_MAX, ..Limits::default() }.capped_for(nofile);
     let handler = move |request, reply| handle(&context, request, reply);
     let gate = Gate::new(limits, handler).with_refusals(reply::refusal);
+    let _ = counters.set(gate.counters());
     let served = gate.run(vec![listener], &stop, GRACE).map_err(io("gate"));
 
     stop.trigger();

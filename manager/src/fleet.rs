@@ -86,6 +86,19 @@ pub enum Presence {
     Offline,
 }
 
+impl Presence {
+    /// Its name as the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Online => "online",
+            Self::Late => "late",
+            Self::Offline => "offline",
+        }
+    }
+}
+
 /// Intervals after which a report is overdue, and after which the agent counts as offline: one lost
 /// report is not an outage.
 const LATE_AFTER: i64 = 2;

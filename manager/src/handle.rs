@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use gate::{Answer, Reply, Request};
+use gate::{Answer, Counters, Reply, Request};
 use proto::ack::{Ack, Code, Details};
 use proto::envelope::{Envelope, Header};
 use proto::ids::AgentId;
@@ -21,6 +21,7 @@ use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::{Reject, StoreError};
+use crate::export;
 use crate::fleet::SharedFleet;
 use crate::psks::{self, Nudge, PskHealth, SharedPsks};
 use crate::refusals::Refusals;
@@ -59,6 +60,8 @@ pub struct Context {
     pub refusals: Arc<Refusals>,
     /// The secret that resets are signed with, and the resets done.
     pub admin: admin::Admin,
+    /// The gate's counters, once it runs.
+    pub gate: Arc<OnceLock<Arc<Counters>>>,
     /// When the manager started (ms).
     pub started: i64,
 }
@@ -142,6 +145,9 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             Ok(answer) => reply::json(200, &answer),
             Err(error) => reply::problem(404, "no_path", &error.to_string(), Reject::NoSuchAgent.hint()),
         },
+        Action::Export(format, wanted) => export::gather::map(context, *format, wanted, known)?,
+        Action::AgentsCsv => export::gather::agents_csv(context, now),
+        Action::Metrics(parts) => export::gather::metrics(context, *parts, now)?,
         Action::Page(file) => file.answer(known),
         Action::Report | Action::Register | Action::Reset | Action::AlarmAck | Action::AlarmSilence => {
             reply::refusal(500, "not a read")

@@ -7,7 +7,7 @@
 //! verify    authentic and fresh?        replay   seen before?
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
-//! web       the page's own files
+//! web       the page's own files          export   what other programs read
 //! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
 //! alarm     what is wrong: rules, their engine, and who is told
 //! ```
@@ -22,10 +22,12 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod export;
 pub mod fleet;
 pub mod handle;
 pub mod intake;
 pub mod networks;
+pub mod process;
 pub mod psks;
 pub mod query;
 pub mod refusals;

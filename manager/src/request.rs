@@ -5,7 +5,10 @@ use proto::ids::AgentId;
 use proto::limits::manager_path;
 
 use crate::access::{Denied, Guard};
-use crate::query::BadParameter;
+use crate::export::Format;
+use crate::export::metrics::Parts;
+use crate::export::picture::Wanted;
+use crate::query::{BadParameter, Query};
 use crate::store::alarms;
 use crate::store::history::Filter;
 use crate::view;
@@ -45,6 +48,12 @@ pub enum Action {
     Events(Filter),
     /// The way from one agent to another, or to an address.
     Path(PathQuery),
+    /// The map in another format.
+    Export(Format, Wanted),
+    /// The agents as a table.
+    AgentsCsv,
+    /// Metrics for Prometheus.
+    Metrics(Parts),
 }
 
 /// Why a request is not served.
@@ -109,6 +118,12 @@ fn route(path: &str, query: Option<&str>, now: i64) -> Result<(Action, &'static 
         manager_path::ALARM_SILENCE => (Action::AlarmSilence, "POST"),
         manager_path::TOPOLOGY => (Action::Topology(MapQuery::read(query, now)?), "GET"),
         manager_path::EVENTS => (Action::Events(map::filter(query, now)?), "GET"),
+        manager_path::NETJSON => (Action::Export(Format::NetJson, Wanted::read(query, now)?), "GET"),
+        manager_path::DOT => (Action::Export(Format::Dot, Wanted::read(query, now)?), "GET"),
+        manager_path::MERMAID => (Action::Export(Format::Mermaid, Wanted::read(query, now)?), "GET"),
+        manager_path::LINKS_CSV => (Action::Export(Format::Links, Wanted::read(query, now)?), "GET"),
+        manager_path::AGENTS_CSV => (Query::parse(query, &[]).map(|_| Action::AgentsCsv)?, "GET"),
+        manager_path::METRICS => (Action::Metrics(Parts::read(query)?), "GET"),
         manager_path::PATH => (Action::Path(PathQuery::read(query)?), "GET"),
         _ => {
             if let Some(file) = web::find(path) {

@@ -87,6 +87,18 @@ pub mod manager_path {
     pub const EVENTS: &str = "/status/events";
     /// GET: the way from one agent to another, or to an address.
     pub const PATH: &str = "/status/path";
+    /// GET: the map as NetJSON NetworkGraph.
+    pub const NETJSON: &str = "/status/export/netjson";
+    /// GET: the map for Graphviz.
+    pub const DOT: &str = "/status/export/dot";
+    /// GET: the map for Mermaid.
+    pub const MERMAID: &str = "/status/export/mermaid";
+    /// GET: links as a table.
+    pub const LINKS_CSV: &str = "/status/export/links.csv";
+    /// GET: agents as a table.
+    pub const AGENTS_CSV: &str = "/status/export/agents.csv";
+    /// GET: metrics in Prometheus' text format.
+    pub const METRICS: &str = "/metrics";
     /// POST: a signed reset of one agent or of the fleet.
     pub const ADMIN_RESET: &str = "/status/admin/reset";
 }

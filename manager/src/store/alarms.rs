@@ -368,6 +368,18 @@ pub fn counts(connection: &Connection) -> Result<Vec<(String, String, i64)>, Sto
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// How many alarms are not over, by code, severity and state.
+///
+/// # Errors
+/// What SQLite says.
+pub fn counts_by_code(connection: &Connection) -> Result<Vec<(String, String, String, i64)>, StoreError> {
+    let sql = "SELECT code, severity, state, count(*) FROM alarms WHERE state <> 'resolved'
+               GROUP BY code, severity, state ORDER BY code, severity, state";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Deletes up to `limit` changes of state from before `before`, and alarms that were over by then.
 /// Returns how many went.
 ///

@@ -67,6 +67,14 @@ pub fn open(path: &Path) -> Result<Connection, Error> {
     prepare().map_err(|error| Error::Database(path.to_owned(), error))
 }
 
+/// Bytes of the database's file and of its log.
+#[must_use]
+pub fn sizes(database: &Path) -> [u64; 2] {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    [database, Path::new(&log)].map(|path| std::fs::metadata(path).map_or(0, |file| file.len()))
+}
+
 /// Writes a copy of the database, consistent in itself, beside a running manager or without one.
 /// The copy has another name until it is whole.
 ///

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -48,6 +49,7 @@ pub struct WriterHealth {
 #[derive(Clone)]
 pub struct Writer {
     jobs: SyncSender<Job>,
+    waiting: Arc<AtomicUsize>,
     health: Arc<RwLock<WriterHealth>>,
 }
 
@@ -73,13 +75,21 @@ impl Writer {
         publish_psks(&connection, &psks)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let health = Arc::new(RwLock::new(WriterHealth::default()));
-        let mut thread =
-            Thread { connection, live: HashMap::new(), fleet, psks, atlas, health: Arc::clone(&health) };
+        let waiting: Arc<AtomicUsize> = Arc::default();
+        let mut thread = Thread {
+            connection,
+            live: HashMap::new(),
+            fleet,
+            psks,
+            atlas,
+            waiting: Arc::clone(&waiting),
+            health: Arc::clone(&health),
+        };
         let handle = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || thread.run(&queue))
             .map_err(|_| StoreError::Closed)?;
-        Ok((Self { jobs, health }, handle))
+        Ok((Self { jobs, waiting, health }, handle))
     }
 
     /// Stores a report; `respond` is called after the commit, or at once when the queue is full.
@@ -115,6 +125,7 @@ impl Writer {
     pub fn history(&self, history: History) -> bool {
         let (done, result) = sync_channel(1);
         // Waits for room: the map can wait, and a change that is not written would be a lie later.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(Job::History(history, done)).is_ok() && result.recv().unwrap_or(false)
     }
 
@@ -129,8 +140,15 @@ impl Writer {
             Ok(())
         });
         let (done, result) = sync_channel(1);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(Job::Work(work, done)).ok()?;
         result.recv().unwrap_or(false).then(|| kept.try_recv().ok()).flatten()
+    }
+
+    /// Messages that wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// How the writer fares.
@@ -141,13 +159,18 @@ impl Writer {
 
     /// Has the thread end once everything queued is written.
     pub fn stop(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
     }
 
     fn send(&self, job: Job) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         match self.jobs.try_send(job) {
             Ok(()) => {}
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job.refuse(),
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                job.refuse();
+            }
         }
     }
 }
@@ -159,6 +182,7 @@ struct Thread {
     fleet: SharedFleet,
     psks: SharedPsks,
     atlas: SyncSender<News>,
+    waiting: Arc<AtomicUsize>,
     health: Arc<RwLock<WriterHealth>>,
 }
 
@@ -184,6 +208,7 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             jobs.extend(queue.try_iter().take(BATCH - 1));
+            self.waiting.fetch_sub(jobs.len(), Ordering::Relaxed);
             stopping = jobs.iter().any(|job| matches!(job, Job::Stop));
             self.write(jobs);
         }

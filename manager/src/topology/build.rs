@@ -70,6 +70,13 @@ impl State {
         Some(self.edge_view(*key, kept, true))
     }
 
+    /// Shows every edge with its figures, without evidence, one after the other.
+    pub fn each_edge(&self, mut show: impl FnMut(Edge)) {
+        for (key, kept) in &self.edges {
+            show(self.edge_view(*key, kept, false));
+        }
+    }
+
     /// The structure alone, as events tell changes of it, as of the last settling.
     #[must_use]
     pub fn map(&self) -> Map {

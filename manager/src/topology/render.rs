@@ -83,13 +83,7 @@ pub(super) fn id_of(state: &State, key: EdgeKey) -> String {
 }
 
 fn edge_id(layer: Layer, ends: &[End; 2]) -> String {
-    let layer = match layer {
-        Layer::Physical => "physical",
-        Layer::WireGuard => "wireguard",
-        Layer::Overlay => "overlay",
-        Layer::Relay => "relay",
-    };
-    let mut id = layer.to_owned();
+    let mut id = layer.name().to_owned();
     for end in ends {
         id.push(':');
         id.push_str(&end.node);

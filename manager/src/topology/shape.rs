@@ -22,6 +22,19 @@ pub enum Layer {
     Relay,
 }
 
+impl Layer {
+    /// Its name as the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Physical => "physical",
+            Self::WireGuard => "wireguard",
+            Self::Overlay => "overlay",
+            Self::Relay => "relay",
+        }
+    }
+}
+
 /// In what state an edge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +56,22 @@ pub enum EdgeState {
     Unknown,
 }
 
+impl EdgeState {
+    /// Its name as the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Idle => "idle",
+            Self::Stale => "stale",
+            Self::Down => "down",
+            Self::Never => "never",
+            Self::OneSided => "one_sided",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How the two ends of an edge belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +88,21 @@ pub enum Relation {
     Gateway,
     /// Reports go from the first end to the second.
     Delivery,
+}
+
+impl Relation {
+    /// Its name as the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::OneSided => "one_sided",
+            Self::External => "external",
+            Self::Member => "member",
+            Self::Gateway => "gateway",
+            Self::Delivery => "delivery",
+        }
+    }
 }
 
 /// Whether an agent reports.
@@ -195,6 +239,19 @@ pub enum Handshake {
     Dead,
     /// There was none.
     Never,
+}
+
+impl Handshake {
+    /// Its name as the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Stale => "stale",
+            Self::Dead => "dead",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// One end's settings for a WireGuard peer.

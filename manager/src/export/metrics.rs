@@ -1,0 +1,256 @@
+//! GET /metrics: the fleet, its links, its alarms and the manager itself, for Prometheus.
+//!
+//! Names of agents and links are ids, which stay; `kattila_agent_info` has the names that belong to them.
+//! Times are moments, not ages. Nothing is told of a link by an agent that is offline: a counter that
+//! stands still would say that nothing flows.
+
+use std::collections::BTreeMap;
+
+use gate::Stats;
+
+use super::links::Links;
+use super::prometheus::{Family, Kind, text};
+use crate::fleet::Presence;
+use crate::process::Process;
+use crate::query::{BadParameter, Query};
+use crate::store::writer::WriterHealth;
+use crate::view::agent::{AgentList, AgentView};
+
+/// Bytes of one answer at most; the gate holds 32 MiB for all clients together. Links go first.
+const SIZE_MAX: usize = 24 << 20;
+
+/// Which parts of the metrics are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Agents.
+    pub fleet: bool,
+    /// Links: several series for each.
+    pub links: bool,
+    /// Alarms.
+    pub alarms: bool,
+    /// The manager itself.
+    pub manager: bool,
+}
+
+impl Parts {
+    /// What `?only=` asks for.
+    ///
+    /// # Errors
+    /// Names the parameter and what is allowed.
+    pub fn read(query: Option<&str>) -> Result<Self, BadParameter> {
+        let query = Query::parse(query, &["only"])?;
+        let all = Self { fleet: true, links: true, alarms: true, manager: true };
+        let only = query.read("only", "fleet, links, alarms, manager, comma-separated", |list| {
+            let mut parts = Self { fleet: false, links: false, alarms: false, manager: false };
+            for name in list.split(',') {
+                match name {
+                    "fleet" => parts.fleet = true,
+                    "links" => parts.links = true,
+                    "alarms" => parts.alarms = true,
+                    "manager" => parts.manager = true,
+                    _ => return None,
+                }
+            }
+            Some(parts)
+        })?;
+        Ok(only.unwrap_or(all))
+    }
+}
+
+/// The manager's own state.
+#[derive(Debug)]
+pub struct Own {
+    /// When it started (ms).
+    pub started: i64,
+    /// How its writer fares.
+    pub writer: WriterHealth,
+    /// Jobs that wait for it.
+    pub queue: usize,
+    /// Bytes of the database and of its log.
+    pub database_bytes: [u64; 2],
+    /// Refusals by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// The gate's counters.
+    pub gate: Stats,
+    /// What the kernel says.
+    pub process: Process,
+    /// Whether the PSK could be read lately.
+    pub psk_readable: bool,
+    /// Notifications that wait to be sent.
+    pub notifications: i64,
+}
+
+/// Alarms that are not over: code, severity, state, how many.
+pub type AlarmCount = (String, String, String, i64);
+
+/// The whole answer, of the parts that are given.
+#[must_use]
+pub fn render(
+    fleet: Option<&AgentList>,
+    links: Option<Links>,
+    alarms: Option<&[AlarmCount]>,
+    own: Option<&Own>,
+) -> String {
+    let mut families = own.map(manager).unwrap_or_default();
+    families.extend(alarms.map(alarm_counts));
+    families.extend(fleet.map(agents).unwrap_or_default());
+    let size: usize = families.iter().map(Family::size).sum();
+    if let Some(links) = links.map(Links::families) {
+        let of_links: usize = links.iter().map(Family::size).sum();
+        let help = "Samples of links left out of this answer, as it would be too large; ask for ?only=links alone, \
+                    or do without.";
+        let mut left_out = Family::new("kattila_metrics_left_out", Kind::Gauge, help);
+        if size + of_links > SIZE_MAX {
+            left_out.add(&[], links.iter().map(Family::len).sum::<usize>());
+        } else {
+            left_out.add(&[], 0);
+            families.extend(links);
+        }
+        families.push(left_out);
+    }
+    text(&families)
+}
+
+fn alarm_counts(counts: &[AlarmCount]) -> Family {
+    let mut family =
+        Family::new("kattila_alarms", Kind::Gauge, "Alarms that are not over, by code, severity and state.");
+    for (code, severity, state, count) in counts {
+        family.add(&[("code", code), ("severity", severity), ("state", state)], count);
+    }
+    family
+}
+
+fn agents(list: &AgentList) -> Vec<Family> {
+    let mut present =
+        Family::new("kattila_agents", Kind::Gauge, "Agents by presence: online, late, offline or never.");
+    for presence in [Presence::Online, Presence::Late, Presence::Offline, Presence::Never] {
+        let count = list.agents.iter().filter(|agent| agent.presence == presence).count();
+        present.add(&[("presence", presence.name())], count);
+    }
+    let mut info = Family::new("kattila_agent_info", Kind::Gauge, "Names of an agent; always 1.");
+    for agent in &list.agents {
+        let id = agent.id.to_string();
+        info.add(&[("agent", &id), ("hostname", &agent.hostname), ("version", &agent.version)], 1);
+    }
+    let mut families = vec![present, info];
+    let mut each = |name, kind, help, value: &dyn Fn(&AgentView) -> Option<f64>| {
+        let mut family = Family::new(name, kind, help);
+        for agent in &list.agents {
+            if let Some(value) = value(agent) {
+                family.add(&[("agent", &agent.id.to_string())], value);
+            }
+        }
+        families.push(family);
+    };
+    let up = |agent: &AgentView| Some(f64::from(u8::from(agent.presence == Presence::Online)));
+    each("kattila_agent_up", Kind::Gauge, "Whether an agent reports in time.", &up);
+    each(
+        "kattila_agent_last_report_timestamp_seconds",
+        Kind::Gauge,
+        "When anything of an agent last came, on the manager's clock.",
+        &|agent| agent.last_seen.map(seconds),
+    );
+    each(
+        "kattila_agent_report_hops",
+        Kind::Gauge,
+        "Relays that an agent's latest report passed.",
+        &|agent| agent.arrival.and_then(|_| u32::try_from(agent.path.len()).ok()).map(f64::from),
+    );
+    each(
+        "kattila_agent_clock_offset_seconds",
+        Kind::Gauge,
+        "What an agent adds to its clock to have the manager's.",
+        &|agent| agent.clock_offset_ms.map(seconds),
+    );
+    each("kattila_agent_spooled_reports", Kind::Gauge, "Reports that wait at an agent.", &|agent| {
+        agent.spooled.and_then(small)
+    });
+    each(
+        "kattila_agent_dropped_reports_total",
+        Kind::Counter,
+        "Reports that an agent gave up since it started.",
+        &|agent| agent.dropped.and_then(small),
+    );
+    each(
+        "kattila_agent_problems",
+        Kind::Gauge,
+        "Problems that an agent met while collecting its latest report.",
+        &|agent| agent.problems.and_then(|count| u32::try_from(count).ok()).map(f64::from),
+    );
+    families
+}
+
+fn manager(own: &Own) -> Vec<Family> {
+    let gauge = |name, help| Family::new(name, Kind::Gauge, help);
+    let counter = |name, help| Family::new(name, Kind::Counter, help);
+    let mut info = gauge("kattila_manager_info", "The manager's program; always 1.");
+    info.add(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let mut bytes = gauge("kattila_database_bytes", "Size of the database's files.");
+    for (file, size) in ["main", "wal"].into_iter().zip(own.database_bytes) {
+        bytes.add(&[("file", file)], size);
+    }
+    let mut refused = counter("kattila_refused_total", "Requests refused since the start, by reason.");
+    for (reason, count) in &own.refused {
+        refused.add(&[("reason", reason)], count);
+    }
+    let mut requests = counter("kattila_gate_requests_total", "Requests by what became of them.");
+    let gate = &own.gate;
+    for (outcome, count) in [
+        ("answered", gate.served),
+        ("refused_4xx", gate.refused_4xx),
+        ("refused_5xx", gate.refused_5xx),
+        ("evicted", gate.evicted),
+        ("expired", gate.expired),
+        ("panicked", gate.panics),
+        ("unanswered", gate.unanswered),
+    ] {
+        requests.add(&[("outcome", outcome)], count);
+    }
+    let mut families = vec![
+        info,
+        counter("kattila_reports_stored_total", "Reports stored since the start.").with(own.writer.stored),
+        counter("kattila_database_commits_total", "Transactions since the start.").with(own.writer.commits),
+        gauge("kattila_database_writable", "Whether the last transaction worked.")
+            .with(u8::from(own.writer.failure.is_none())),
+        bytes,
+        gauge("kattila_writer_queue", "Messages that wait to be written.").with(own.queue),
+        refused,
+        counter("kattila_gate_connections_total", "Connections accepted.").with(gate.accepted),
+        requests,
+        counter(
+            "kattila_gate_pauses_total",
+            "Times that accepting paused for want of descriptors or memory.",
+        )
+        .with(gate.pauses),
+        gauge("kattila_gate_open_connections", "Connections open now.").with(gate.open),
+        gauge("kattila_gate_buffered_bytes", "Bytes held now for all connections.").with(gate.buffered),
+        gauge("kattila_psk_readable", "Whether the PSK could be read lately.")
+            .with(u8::from(own.psk_readable)),
+        gauge("kattila_notifications_waiting", "Notifications that wait to be sent.").with(own.notifications),
+        gauge("process_start_time_seconds", "When the process started.").with(seconds(own.started)),
+    ];
+    let process = &own.process;
+    let mut add = |name, kind, help, value: Option<f64>| {
+        families.extend(value.map(|value| Family::new(name, kind, help).with(value)));
+    };
+    add("process_cpu_seconds_total", Kind::Counter, "Processor time used.", process.cpu_s);
+    let memory = process.resident_bytes.and_then(small);
+    add("process_resident_memory_bytes", Kind::Gauge, "Memory in use.", memory);
+    add("process_threads", Kind::Gauge, "Threads.", process.threads.and_then(small));
+    add("process_open_fds", Kind::Gauge, "Descriptors in use.", process.open_fds.and_then(small));
+    add("process_max_fds", Kind::Gauge, "Descriptors that it may have.", process.max_fds.and_then(small));
+    families
+}
+
+/// Milliseconds as seconds.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ms, which is in the year 287396")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// A count as a sample.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows nothing but doubles")]
+#[expect(clippy::unnecessary_wraps, reason = "shape of its uses")]
+fn small(count: u64) -> Option<f64> {
+    Some(count as f64)
+}

@@ -45,6 +45,7 @@ pack() {
     cp packaging/systemd/kattila.conf "packaging/systemd/kattila-$crate.service" "$tree/packaging/systemd/"
     cp "packaging/openrc/kattila-$crate" "$tree/packaging/openrc/"
     if [ "$crate" = agent ]; then
+        cp packaging/install.sh "$tree/"
         cp packaging/systemd/userspace-wireguard.conf "$tree/packaging/systemd/"
         mkdir -p "$tree/packaging/busybox" "$tree/packaging/openwrt"
         cp packaging/busybox/kattila-agent "$tree/packaging/busybox/"
@@ -59,7 +60,7 @@ pack() {
 modes() {
     find "$1" -type d -exec chmod 755 {} +
     find "$1" -type f -exec chmod 644 {} +
-    find "$1" -type f \( -name 'kattila-agent' -o -name 'kattila-manager' -o -name '*.init' \) -exec chmod 755 {} +
+    find "$1" -type f \( -name 'kattila-agent' -o -name 'kattila-manager' -o -name '*.init' -o -name install.sh \) -exec chmod 755 {} +
 }
 
 main

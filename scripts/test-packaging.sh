@@ -31,7 +31,7 @@ main() {
     fi
     echo "trying $agent and $manager"
     local what
-    for what in ${ONLY:-shell examples setup busybox systemd procd openwrt_package openrc dist}; do "test_$what"; done
+    for what in ${ONLY:-shell examples setup install busybox systemd procd openwrt_package openrc dist}; do "test_$what"; done
     finish
 }
 
@@ -52,6 +52,7 @@ test_shell() {
         return
     fi
     check "shellcheck: busybox" shellcheck packaging/busybox/kattila-agent
+    check "shellcheck: install.sh" shellcheck packaging/install.sh
     # Names that openrc and procd read or bring with them, and procd's shell has local.
     check "shellcheck: openrc" shellcheck -s sh -e SC2034 packaging/openrc/kattila-agent packaging/openrc/kattila-manager
     check "shellcheck: procd" shellcheck -s dash -e SC2034 packaging/openwrt/kattila-agent/files/kattila-agent.init
@@ -112,6 +113,34 @@ test_setup() {
     wait "$pid" || fail "setup-manager: the manager ended with exit code $?"
 }
 
+# install.sh into the root of an image, for each init; with systemd it is run for real in the box.
+test_install() {
+    local node=$scratch/node root init
+    mkdir -p "$node/packaging"
+    cp "$agent" "$node/kattila-agent"
+    cp packaging/install.sh "$node/"
+    cp -r packaging/systemd packaging/openrc packaging/busybox "$node/packaging/"
+    mkdir "$node/packaging/openwrt"
+    cp packaging/openwrt/kattila-agent/files/kattila-agent.init "$node/packaging/openwrt/"
+    secret >"$node/psk"
+    for init in systemd:usr/local/bin openrc:usr/local/bin procd:usr/sbin busybox:usr/sbin; do
+        root=$scratch/root-${init%:*}
+        mkdir -p "$root/etc"
+        check "install.sh: ${init%:*}" env ROOT="$root" INIT="${init%:*}" sh "$node/install.sh" http://10.9.0.1:5086 psk
+        check "install.sh: ${init%:*}: the program is there" cmp "$root/${init#*:}/kattila-agent" "$agent"
+        check "install.sh: ${init%:*}: settings are private" \
+            [ "$(cd "$root/etc/kattila" && stat -c '%a %n' . .env psk | tr '\n' ' ')" = "700 . 600 .env 600 psk " ]
+    done
+    check "install.sh: the settings are those that it was given" \
+        [ "$(cat "$root/etc/kattila/.env")" = "MANAGER_URL=http://10.9.0.1:5086
+PSK_FILE=/etc/kattila/psk" ]
+    mkdir "$scratch/root-dns"
+    ROOT=$scratch/root-dns INIT=busybox sh "$node/install.sh" http://10.9.0.1:5086 dns:kattila.example.org >"$scratch/out"
+    check "install.sh: a PSK from DNS" grep -qx DNS=kattila.example.org "$scratch/root-dns/etc/kattila/.env"
+    check "install.sh: wrong use is refused" fails env ROOT="$scratch/root-none" sh "$node/install.sh" http://10.9.0.1:5086
+    check "install.sh: so is a PSK file that is not there" fails env ROOT="$scratch/root-none" INIT=busybox sh "$node/install.sh" http://10.9.0.1:5086 nothing
+}
+
 # --- dist ---------------------------------------------------------------------------------------
 
 # Twice, as two people would: the same bytes, and all that a node needs.
@@ -130,7 +159,7 @@ test_dist() {
     name=$scratch/${name%.tar.gz}
     check "dist: the program is the one that was built" cmp "$name/kattila-agent" agent/bin/agent-amd64
     check "dist: licences, settings, init scripts" \
-        ls "$name"/{LICENSE-MIT,LICENSE-APACHE,THIRD-PARTY,README.md,agent.env} \
+        ls "$name"/{install.sh,LICENSE-MIT,LICENSE-APACHE,THIRD-PARTY,README.md,agent.env} \
         "$name"/packaging/{README.md,systemd/kattila-agent.service,openrc/kattila-agent,busybox/kattila-agent,openwrt/kattila-agent.init}
     check "dist: nothing of whoever packed it" \
         [ "$(tar --numeric-owner -tvzf "$scratch/dist1/$(basename "$name").tar.gz" | awk '{ print $2 }' | sort -u)" = 0/0 ]
@@ -274,6 +303,10 @@ install -D -m 0644 -t "\$root/etc/systemd/system" $PWD/packaging/systemd/*.servi
 install -D -m 0644 -t "\$root/drop-ins" $PWD/packaging/systemd/userspace-wireguard.conf
 install -D -m 0644 $PWD/packaging/systemd/kattila.conf "\$root/usr/lib/sysusers.d/kattila.conf"
 install -D -m 0755 $PWD/scripts/test-units.sh "\$root/test-units"
+# A node's unpacked tarball.
+install -D -m 0755 $folder/agent "\$root/node/kattila-agent"
+install -D -m 0755 $PWD/packaging/install.sh "\$root/node/install.sh"
+install -D -m 0644 -t "\$root/node/packaging/systemd" $PWD/packaging/systemd/*
 cat >"\$root/etc/systemd/system/test.target" <<UNIT
 [Unit]
 Requires=sysinit.target test.service

@@ -29,6 +29,7 @@ main() {
     check "the agent stops" service stop kattila-agent
     check "the manager stops" service stop kattila-manager
     check "nothing of them is left" [ -z "$(pid_of agent)$(pid_of manager)" ]
+    if [ "$kind" = systemd ]; then enrolled; fi
     echo end
 }
 
@@ -92,6 +93,53 @@ wireguard() {
     systemctl restart kattila-agent
     check "with the drop-in it shows that tunnel" wait_for 20 report_has "$public"
     check "and nothing is denied any more" fails report_has "Permission denied"
+    without_root
+}
+
+# What packaging/README.md says of an agent without root and without systemd.
+without_root() {
+    local agent=(/usr/local/bin/kattila-agent -sysinfo)
+    local user=(setpriv --reuid=kattila --regid=kattila --clear-groups)
+    local caps="+net_admin,+dac_override"
+    "${user[@]}" "${agent[@]}" >/run/bare 2>&1
+    check "without root and capabilities it says what it cannot see" grep -q "sees no WireGuard peer" /run/bare
+    check "and shows the rest" grep -q '"name": "lo"' /run/bare
+    "${user[@]}" --inh-caps="$caps" --ambient-caps="$caps" "${agent[@]}" >/run/ambient 2>&1
+    check "with ambient capabilities by setpriv it shows the tunnel" grep -qF "$public" /run/ambient
+    install -o root -g kattila -m 0750 "$(command -v wg)" /usr/local/bin/wg
+    if ! setcap cap_net_admin,cap_dac_override+ep /usr/local/bin/wg; then
+        echo "SKIP setcap: this file system keeps no capabilities"
+        return
+    fi
+    "${user[@]}" "${agent[@]}" >/run/setcap 2>&1
+    check "so it does with a wg of its group's own that has them" grep -qF "$public" /run/setcap
+    rm /usr/local/bin/wg
+}
+
+# The line that `manager -enroll` prints, on a host that has nothing of the agent; ssh is itself here.
+enrolled() {
+    local line
+    rm -rf /etc/systemd/system/kattila-agent.service* /usr/local/bin/kattila-agent /var/lib/kattila-agent /etc/sysusers.d
+    mkdir -p /etc/kattila-manager /usr/local/sbin
+    mv /etc/kattila/psk /etc/kattila-manager/
+    rm -rf /etc/kattila
+    chown -R kattila: /etc/kattila-manager
+    sed -i 's#^WorkingDirectory=.*#WorkingDirectory=/etc/kattila-manager#' /etc/systemd/system/kattila-manager.service
+    echo "PSK_FILE=/etc/kattila-manager/psk" >/etc/kattila-manager/.env
+    systemctl daemon-reload
+    service start kattila-manager
+    cat >/usr/local/sbin/ssh <<'END'
+#!/bin/sh
+exec sh -c "$2"
+END
+    chmod 755 /usr/local/sbin/ssh
+    line=$(cd /etc/kattila-manager && kattila-manager -enroll 127.0.0.1 | grep -v '^#')
+    (cd /node && bash -c "$line") >/run/enrolled 2>&1 || sed 's/^/      /' /run/enrolled
+    check "the line of -enroll ends with all well" grep -qx "all well" /run/enrolled
+    check "and the node reports" wait_for 30 online 1 || logs
+    check "its settings are its own" [ "$(stat -c '%a %U' /etc/kattila/.env /etc/kattila/psk | sort -u)" = "600 kattila" ]
+    (cd /node && bash -c "$line") >/run/again 2>&1
+    check "a second time it only brings the program" grep -q "is there and stays as it is" /run/again
 }
 
 fails() {

@@ -21,7 +21,7 @@ use crate::config::{self, Config};
 use crate::discover::{self, Summary, Targets};
 use crate::message::Message;
 use crate::push::Client;
-use crate::{atomic, daemon, identity, order, report};
+use crate::{atomic, check, daemon, identity, order, report};
 
 const HELP: &str = "\
 Reads this host's network and reports it to the manager.
@@ -34,6 +34,8 @@ Without a command it runs until SIGTERM or SIGINT. Commands, with one dash or tw
   -dump FILE    write one signed message, exactly as it would be sent; - is stdout
   -discover     ask the addresses in WireGuard's AllowedIPs which of them run an agent
                 (exit code 0: at least one; 1: none; 2: error)
+  -check        look at settings, PSK, port, WireGuard, manager and clock; each line is ok or says
+                what to do (exit code 0: nothing failed; 1: something did; 2: wrong settings)
   -reset        make the agent on this host forget everything and take a new id
                 (needs ADMIN_SECRET_FILE)
   -version      print the version
@@ -54,6 +56,7 @@ enum Command {
     SysInfo,
     Dump(PathBuf),
     Discover,
+    Check,
     Reset,
     Version,
     Help,
@@ -97,6 +100,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
         ("--version", Command::Version),
         ("--sysinfo", Command::SysInfo),
         ("--discover", Command::Discover),
+        ("--check", Command::Check),
         ("--reset", Command::Reset),
     ] {
         if arguments.contains(name) {
@@ -136,6 +140,11 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SysInfo => sysinfo(),
         Command::Discover => discover(),
         Command::Dump(path) => dump(&path),
+        Command::Check => {
+            let found = check::run();
+            print(&found.to_string())?;
+            Ok(ExitCode::from(found.exit_code()))
+        }
         Command::Reset => reset(),
         Command::Run => {
             let config = config()?;
@@ -254,6 +263,7 @@ mod tests {
         for (name, expected) in [
             ("sysinfo", Command::SysInfo),
             ("discover", Command::Discover),
+            ("check", Command::Check),
             ("reset", Command::Reset),
             ("version", Command::Version),
             ("help", Command::Help),

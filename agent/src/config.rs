@@ -191,11 +191,31 @@ pub fn log_level(settings: &Settings) -> Result<LevelFilter, SettingError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagerUrl(String);
 
+impl Default for ManagerUrl {
+    /// A manager on this host.
+    fn default() -> Self {
+        Self(format!("http://127.0.0.1:{}", limits::MANAGER_PORT))
+    }
+}
+
 impl ManagerUrl {
     /// The URL of one of the manager's paths.
     #[must_use]
     pub fn of(&self, path: &str) -> String {
         format!("{}{path}", self.0)
+    }
+
+    /// Host and port, the host as a URL has it.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.split_once("://").map_or(&self.0, |(_, authority)| authority)
+    }
+
+    /// The host as a URL has it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        authority.rsplit_once(':').map_or(authority, |(host, _)| host)
     }
 }
 
@@ -208,7 +228,7 @@ impl fmt::Display for ManagerUrl {
 fn manager_url(settings: &Settings) -> Result<ManagerUrl, SettingError> {
     const NAME: &str = "MANAGER_URL";
     let Some(value) = settings.get(NAME) else {
-        return Ok(ManagerUrl(format!("http://127.0.0.1:{}", limits::MANAGER_PORT)));
+        return Ok(ManagerUrl::default());
     };
     let refused = |allowed: &str| SettingError::Value {
         name: NAME,

@@ -89,6 +89,14 @@ pub fn load_or_create(folder: &Path, hardware: &str) -> Result<(AgentId, Origin)
     Ok((id, origin))
 }
 
+/// The id that [`load_or_create`] would keep; nothing is written.
+#[must_use]
+pub fn known(folder: &Path, hardware: &str) -> Option<AgentId> {
+    let bytes = fs::read(folder.join(FILE)).ok()?;
+    let (id, of) = parse(&bytes)?;
+    (of.is_empty() || hardware.is_empty() || of == hardware).then_some(id)
+}
+
 /// Makes `id` the one in `folder`, durably.
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 //! gate ─▶ api ─▶ shared ◀─ cycle                            what neighbours and admins ask
 //!          └─▶ forward ─▶ push    (relay: may it pass)       messages of other agents
 //! cycle ─▶ probes ─▶ discover                               who runs an agent, how far away
-//! cli ─▶ daemon | -sysinfo | -dump | -discover | -reset
+//! cli ─▶ daemon | -sysinfo | -dump | -discover | -check | -reset
 //! ```
 
 pub mod access;
@@ -15,6 +15,7 @@ pub mod api;
 pub mod api_error;
 pub mod atomic;
 pub mod backoff;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod collect;

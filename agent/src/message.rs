@@ -58,8 +58,25 @@ impl Message {
     /// The first contact.
     #[must_use]
     pub fn register(boot: BootId, nonce: Nonce, hardware: &str, hostname: &str) -> Self {
-        let payload = Register { hardware, hostname, agent_version: crate::VERSION };
-        let json = serde_json::to_vec(&payload).expect("three texts are plain data");
+        Self::contact(
+            boot,
+            nonce,
+            Register { hardware, hostname, agent_version: crate::VERSION, check: false },
+        )
+    }
+
+    /// A first contact of which the manager stores nothing.
+    #[must_use]
+    pub fn check(boot: BootId, nonce: Nonce, hardware: &str, hostname: &str) -> Self {
+        Self::contact(
+            boot,
+            nonce,
+            Register { hardware, hostname, agent_version: crate::VERSION, check: true },
+        )
+    }
+
+    fn contact(boot: BootId, nonce: Nonce, payload: Register<'_>) -> Self {
+        let json = serde_json::to_vec(&payload).expect("texts and a flag are plain data");
         Self { kind: Kind::Register, boot, tick: 0, nonce, json, observed: None }
     }
 
@@ -95,6 +112,9 @@ struct Register<'a> {
     hardware: &'a str,
     hostname: &'a str,
     agent_version: &'a str,
+    /// Only to be answered, not to be stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    check: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line: the daemon, or one of its helpers.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use proto::ack::{self, Code};
@@ -11,9 +12,11 @@ use serde::Serialize;
 use crate::admin::{self, ResetPayload};
 use crate::alarm::admin::{AckPayload, SilencePayload};
 use crate::call;
+use crate::check;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::daemon;
+use crate::enroll;
 use crate::error::Error;
 use crate::store;
 
@@ -24,6 +27,9 @@ const HELP: &str = "\
 kattila manager: receives, verifies, stores and shows the reports of all agents
 
   manager                  run the daemon
+  manager -check           look at settings, PSK, database, disk, port and the running manager; each line is
+                           ok or says what to do (exit code 0: nothing failed; 1: something did; 2: settings)
+  manager -enroll [HOST]   print the line that brings a node in, with this manager's address or HOST
   manager -backup FILE     write a copy of the database, beside a running manager or without one
   manager -ack NUMBER      mark an alarm as known (needs ADMIN_SECRET_FILE)
   manager -silence CODE|ID DURATION
@@ -41,6 +47,10 @@ Settings come from .env in the working directory and from the environment; see R
 pub enum Command {
     /// Run the daemon.
     Daemon,
+    /// Look whether all is well.
+    Check,
+    /// Print the line that brings a node in; with the host by which nodes know the manager.
+    Enroll(Option<String>),
     /// Copy the database.
     Backup(PathBuf),
     /// Hide or show what was reported.
@@ -68,46 +78,40 @@ impl Command {
         let arguments = arguments.into_iter().map(|argument| two_dashes(argument).into()).collect();
         let mut arguments = pico_args::Arguments::from_vec(arguments);
         let usage = |error: pico_args::Error| Error::Usage(error.to_string());
-        let help = arguments.contains(["-h", "--help"]);
-        let version = arguments.contains(["-V", "--version"]);
-        let backup: Option<PathBuf> = arguments.opt_value_from_str("--backup").map_err(usage)?;
-        let reset: Option<String> = arguments.opt_value_from_str("--reset").map_err(usage)?;
-        let undo: Option<String> = arguments.opt_value_from_str("--undo").map_err(usage)?;
-        let ack: Option<i64> = arguments.opt_value_from_str("--ack").map_err(usage)?;
-        let silence: Option<String> = arguments.opt_value_from_str("--silence").map_err(usage)?;
-        if let Some(target) = silence {
+        let mut commands = Vec::new();
+        for (names, command) in [(["-h", "--help"], Self::Help), (["-V", "--version"], Self::Version)] {
+            if arguments.contains(names) {
+                commands.push(command);
+            }
+        }
+        if arguments.contains("--check") {
+            commands.push(Self::Check);
+        }
+        let backup = arguments.opt_value_from_str("--backup").map_err(usage)?;
+        commands.extend(backup.map(Self::Backup));
+        for (name, undo) in [("--reset", false), ("--undo", true)] {
+            if let Some(target) = arguments.opt_value_from_str(name).map_err(usage)? {
+                commands.push(reset(target, undo)?);
+            }
+        }
+        let ack = arguments.opt_value_from_str("--ack").map_err(usage)?;
+        commands.extend(ack.map(|alarm| Self::Ack(AckPayload { alarm })));
+        if let Some(target) = arguments.opt_value_from_str("--silence").map_err(usage)? {
             let duration: String = arguments.free_from_str().map_err(usage)?;
             let for_s = seconds(&duration).ok_or_else(|| {
                 Error::Usage(format!("{duration} is no duration: 90s, 30m, 2h, 1d, or 0 to lift the silence"))
             })?;
-            let others =
-                help || version || ack.is_some() || backup.is_some() || reset.is_some() || undo.is_some();
-            if others || !arguments.finish().is_empty() {
-                return Err(Error::Usage("one command at a time".to_owned()));
-            }
-            return Ok(Self::Silence(SilencePayload { target, for_s }));
+            commands.push(Self::Silence(SilencePayload { target, for_s }));
+        }
+        if arguments.contains("--enroll") {
+            commands.push(Self::Enroll(arguments.opt_free_from_str().map_err(usage)?));
         }
         if let Some(unknown) = arguments.finish().first() {
             return Err(Error::Usage(format!("there is no argument {}", unknown.to_string_lossy())));
         }
-        let payload = |target: String, undo| match target.as_str() {
-            "all" => Ok(Self::Reset(ResetPayload { target, undo })),
-            id if id.parse::<proto::ids::AgentId>().is_ok() => Ok(Self::Reset(ResetPayload { target, undo })),
-            _ => Err(Error::Usage(format!("{target} is no agent id (32 hexadecimal digits) and not all"))),
-        };
-        if let Some(alarm) = ack {
-            if help || version || backup.is_some() || reset.is_some() || undo.is_some() {
-                return Err(Error::Usage("one command at a time".to_owned()));
-            }
-            return Ok(Self::Ack(AckPayload { alarm }));
-        }
-        match (help, version, backup, reset, undo) {
-            (true, ..) => Ok(Self::Help),
-            (_, true, None, None, None) => Ok(Self::Version),
-            (_, _, Some(path), None, None) => Ok(Self::Backup(path)),
-            (_, _, None, Some(target), None) => payload(target, false),
-            (_, _, None, None, Some(target)) => payload(target, true),
-            (_, false, None, None, None) => Ok(Self::Daemon),
+        match commands.len() {
+            0 => Ok(Self::Daemon),
+            1 => Ok(commands.remove(0)),
             _ => Err(Error::Usage("one command at a time".to_owned())),
         }
     }
@@ -117,8 +121,17 @@ impl Command {
     /// # Errors
     /// Why it could not be done.
     #[expect(clippy::print_stdout, reason = "what was asked for")]
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         match self {
+            Self::Check => {
+                let found = check::run();
+                println!("{found}");
+                return Ok(ExitCode::from(found.exit_code()));
+            }
+            Self::Enroll(host) => {
+                let own = enroll::own_addresses()?;
+                print!("{}", enroll::text(&Config::load()?, host.as_deref(), &own)?);
+            }
             Self::Help => print!("{HELP}"),
             Self::Version => println!("manager {}", env!("CARGO_PKG_VERSION")),
             Self::Daemon => daemon::run(&Config::load()?)?,
@@ -138,8 +151,15 @@ impl Command {
                 println!("{}", order(&Config::load()?, Kind::Alarm, manager_path::ALARM_SILENCE, &payload)?);
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+fn reset(target: String, undo: bool) -> Result<Command, Error> {
+    if target != "all" && target.parse::<proto::ids::AgentId>().is_err() {
+        return Err(Error::Usage(format!("{target} is no agent id (32 hexadecimal digits) and not all")));
+    }
+    Ok(Command::Reset(ResetPayload { target, undo }))
 }
 
 fn require(database: &Path) -> Result<(), Error> {
@@ -202,6 +222,11 @@ mod tests {
         assert_eq!(parse(&["-backup", "x.db"]), Ok(Command::Backup("x.db".into())));
         let all = ResetPayload { target: "all".into(), undo: true };
         assert_eq!(parse(&["-undo", "all"]), Ok(Command::Reset(all)));
+        assert_eq!(parse(&["-enroll"]), Ok(Command::Enroll(None)));
+        assert_eq!(parse(&["-enroll", "vpn.example"]), Ok(Command::Enroll(Some("vpn.example".into()))));
+        let silence = SilencePayload { target: "MTU_MISMATCH".into(), for_s: 1800 };
+        assert_eq!(parse(&["-silence", "MTU_MISMATCH", "30m"]), Ok(Command::Silence(silence)));
+        assert_eq!(parse(&["-ack", "7"]), Ok(Command::Ack(AckPayload { alarm: 7 })));
     }
 
     #[test]
@@ -209,6 +234,7 @@ mod tests {
         assert_eq!(parse(&["-resett"]), Err("there is no argument --resett; see manager -help".into()));
         assert!(parse(&["-reset", "router"]).unwrap_err().contains("router is no agent id"));
         assert!(parse(&["-reset"]).is_err());
+        assert!(parse(&["-check", "-ack", "7"]).unwrap_err().contains("one command at a time"));
         assert!(parse(&["-reset", "all", "-backup", "x"]).unwrap_err().contains("one command at a time"));
     }
 }

@@ -218,6 +218,9 @@ fn report(context: &Arc<Context>, request: &Request, reply: Reply) {
 struct RegisterPayload {
     #[serde(default)]
     hardware: String,
+    /// Only to be answered: an agent looks whether all is well.
+    #[serde(default)]
+    check: bool,
 }
 
 fn register(context: &Arc<Context>, request: &Request, reply: Reply) {
@@ -230,20 +233,34 @@ fn register(context: &Arc<Context>, request: &Request, reply: Reply) {
     if let Err(skew) = verify::fresh(&envelope.header, received_at) {
         return respond(Err(skew));
     }
-    let hardware = json(&envelope).and_then(|json| {
+    let payload = json(&envelope).and_then(|json| {
         let payload: RegisterPayload =
             serde_json::from_slice(&json).map_err(|error| ReportError::Json(error.to_string()))?;
         let len = payload.hardware.len();
         let too_long = ReportError::TooLong { field: "hardware", len, max: TEXT_MAX };
-        if len > TEXT_MAX { Err(too_long) } else { Ok(payload.hardware) }
+        if len > TEXT_MAX { Err(too_long) } else { Ok(payload) }
     });
-    match hardware {
-        Ok(hardware) => {
+    match payload {
+        Ok(RegisterPayload { hardware, check: true }) => {
+            respond(Ok(checked(context, envelope.header.agent, &hardware, received_at)));
+        }
+        Ok(RegisterPayload { hardware, check: false }) => {
             let agent = envelope.header.agent;
             context.writer.register(Registration { agent, received_at, hardware }, respond);
         }
         Err(error) => respond(Err(Reject::Payload(error))),
     }
+}
+
+/// The answer to a first contact that is a check: what would become of it. Nothing is stored.
+fn checked(context: &Context, agent: AgentId, hardware: &str, at: i64) -> Ack {
+    let fleet = context.fleet.read().unwrap_or_else(PoisonError::into_inner);
+    let known = fleet.agents.get(&agent).map_or("", |agent| agent.hardware.as_str());
+    let is_others = !known.is_empty() && !hardware.is_empty() && known != hardware;
+    let message =
+        if is_others { "checked; this id belongs to other hardware" } else { "checked; nothing was stored" };
+    let details = Details { message: message.to_owned(), agent: (!is_others).then_some(agent), top: None };
+    Ack { code: Code::Registered, at, details }
 }
 
 fn json<'a>(envelope: &Envelope<'a>) -> Result<Cow<'a, [u8]>, ReportError> {

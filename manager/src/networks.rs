@@ -60,24 +60,29 @@ fn leads_into_wireguard(routes: &[Route], ip: IpAddr) -> bool {
 fn read(root: &Path) -> Vec<Route> {
     let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let (v4, v6) = (text("proc/self/net/route"), text("proc/self/net/ipv6_route"));
-    let is_wireguard = |name: &str| {
-        let kernel =
-            text(&format!("sys/class/net/{name}/uevent")).lines().any(|line| line == "DEVTYPE=wireguard");
-        let socket = |folder: &str| root.join(folder).join(format!("{name}.sock")).exists();
-        kernel || socket("run/wireguard") || socket("var/run/wireguard")
-    };
     let mut known: Vec<(String, bool)> = Vec::new();
     let parsed = v4.lines().filter_map(ipv4).chain(v6.lines().filter_map(ipv6));
     let routes = parsed.map(|(destination, interface)| {
         let seen = known.iter().find(|(name, _)| name == interface).map(|(_, wireguard)| *wireguard);
         let wireguard = seen.unwrap_or_else(|| {
-            let wireguard = is_wireguard(interface);
+            let wireguard = is_wireguard(root, interface);
             known.push((interface.to_owned(), wireguard));
             wireguard
         });
         Route { destination, wireguard }
     });
     routes.collect()
+}
+
+/// Whether an interface is WireGuard's, by the files below `root`.
+#[must_use]
+pub fn is_wireguard(root: &Path, name: &str) -> bool {
+    let uevent =
+        std::fs::read_to_string(root.join(format!("sys/class/net/{name}/uevent"))).unwrap_or_default();
+    let socket = |folder: &str| root.join(folder).join(format!("{name}.sock")).exists();
+    uevent.lines().any(|line| line == "DEVTYPE=wireguard")
+        || socket("run/wireguard")
+        || socket("var/run/wireguard")
 }
 
 /// A line of /proc/net/route: interface, destination, gateway, flags, ..., mask in column 8; numbers in

@@ -8,9 +8,11 @@
 //! psk        the PSK itself and where it comes from; txt reads it from DNS
 //! settings   `.env` and environment variables, the same names on both sides
 //! limits     sizes, ages, ports, paths
+//! checklist  what -check prints
 //! ```
 
 pub mod ack;
+pub mod checklist;
 pub mod deflate;
 pub mod envelope;
 pub mod ids;

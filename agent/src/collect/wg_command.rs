@@ -234,8 +234,11 @@ fn complaint_of(stderr: &[u8], status: ExitStatus) -> Option<String> {
     }
     let said = first.map_or_else(|| status.to_string(), without_keys);
     let denied = ["not permitted", "ermission denied"].iter().any(|words| text.contains(words));
-    let advice =
-        if denied { ". Run the agent as root, or with the ambient capability CAP_NET_ADMIN" } else { "" };
+    let advice = if denied {
+        ". Without root or the ambient capability CAP_NET_ADMIN the agent sees no WireGuard peer; all else it sees"
+    } else {
+        ""
+    };
     Some(format!("{said}{advice}"))
 }
 
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "Unable to access interface wg0: Operation not permitted. \
-             Run the agent as root, or with the ambient capability CAP_NET_ADMIN"
+             Without root or the ambient capability CAP_NET_ADMIN the agent sees no WireGuard peer; all else it sees"
         );
         let output = stand_in("half").dump().unwrap();
         assert_eq!(output.text, "wg0\t(none)\t(none)\t0\toff\n");

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use kattila_agent::push::Client;
+use proto::ack::{Code, Details};
 use proto::envelope::Envelope;
 use proto::report::Report;
 use proto::sign::Kind;
 
-use crate::fake::{Agent, Manager, PATIENCE, now_ms, secret, usual};
+use crate::fake::{Agent, Manager, PATIENCE, Reaction, now_ms, secret, usual};
 
 fn run(agent: &Agent, arguments: &[&str]) -> Output {
     agent.command(arguments).output().unwrap()
@@ -139,4 +140,101 @@ fn discovery_without_wireguard_finds_no_one() {
         Some(2) => assert!(text.contains("cannot ask WireGuard: "), "{text}"),
         other => panic!("{other:?}: {text}"),
     }
+}
+
+/// Lines of `-check` with numbers and ids that differ from run to run taken out.
+fn check(agent: &Agent, code: i32) -> String {
+    let output = run(agent, &["-check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn line_of<'a>(text: &'a str, subject: &str) -> &'a str {
+    let line = text.lines().find(|line| line.get(6..).is_some_and(|rest| rest.starts_with(subject)));
+    line.unwrap_or_else(|| panic!("no line about {subject} in\n{text}"))
+}
+
+#[test]
+fn a_check_finds_all_well_and_stores_nothing() {
+    let manager = Manager::start(|message| {
+        assert_eq!(message.json["check"], true);
+        let agent = Some(message.header.agent);
+        Reaction::Details(Code::Registered, Details { agent, ..Details::default() })
+    });
+    let agent = Agent::new(&manager.url);
+    let output = run(&agent, &["-check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (subject, expected) in [
+        (
+            "settings",
+            format!(
+                "ok    settings   from the environment; there is no .env here; reports go to {} every 1 s",
+                manager.url
+            ),
+        ),
+        ("psk", "ok    psk        read from file psk".to_owned()),
+        ("admin", "ok    admin      read from admin".to_owned()),
+        ("state", "ok    state      . can be written; the first start makes an id".to_owned()),
+        ("port", format!("ok    port       127.0.0.1:{} is free", agent.port)),
+        ("name", "ok    name       127.0.0.1 is an address, no DNS is needed".to_owned()),
+        ("manager", format!("ok    manager    {} answers, signed with this PSK", manager.url)),
+        ("clock", "ok    clock      agrees with the manager's".to_owned()),
+    ] {
+        assert_eq!(line_of(&text, subject), expected);
+    }
+    // Whether this host has `wg` decides about that line and nothing else.
+    let failed = line_of(&text, "wg").starts_with("FAIL");
+    assert_eq!(output.status.code(), Some(i32::from(failed)), "{text}");
+    let left: Vec<_> =
+        fs::read_dir(agent.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "only psk and admin: {left:?}");
+    // Beside a running agent the port is well taken.
+    let agent = agent.start();
+    let id = agent.peer().agent;
+    let text = String::from_utf8(run(&agent, &["-check"]).stdout).unwrap();
+    let held = format!(
+        "ok    port       127.0.0.1:{} is held by a running agent {}, {id}",
+        agent.port,
+        kattila_agent::VERSION
+    );
+    assert_eq!(line_of(&text, "port"), held);
+    assert_eq!(line_of(&text, "state"), format!("ok    state      . can be written; this is agent {id}"));
+}
+
+#[test]
+fn a_check_says_what_fails_and_what_to_do() {
+    let manager = Manager::start(usual);
+    manager.accept(&[2]);
+    let mut agent = Agent::new(&manager.url);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", agent.port)).unwrap();
+    fs::set_permissions(agent.folder.path().join("admin"), fs::Permissions::from_mode(0o644)).unwrap();
+    agent.set("STATE_DIR", "/proc/nowhere");
+    let text = check(&agent, 1);
+    assert_eq!(
+        line_of(&text, "manager"),
+        format!("FAIL  manager    {} refuses this PSK (bad_mac)", manager.url)
+    );
+    assert!(
+        line_of(&text, "port").starts_with("FAIL") && text.contains("end that, or set AGENT_LISTEN"),
+        "{text}"
+    );
+    assert!(
+        line_of(&text, "admin").contains("chmod 600") && line_of(&text, "state").starts_with("FAIL"),
+        "{text}"
+    );
+    drop(taken);
+    drop(manager);
+    let text = check(&agent, 1);
+    assert!(line_of(&text, "manager").starts_with("FAIL") && text.contains("try: curl http://"), "{text}");
+    assert!(line_of(&text, "clock").starts_with("-"), "{text}");
+    agent.set("PSK_FILE", "nothing");
+    let text = check(&agent, 1);
+    assert!(line_of(&text, "psk").starts_with("FAIL  psk        nothing: No such file"), "{text}");
+    assert!(line_of(&text, "manager").starts_with("-     manager    not asked"), "{text}");
+    agent.set("MANAGER_URL", "http://no-such-host.invalid");
+    assert!(line_of(&check(&agent, 1), "name").starts_with("FAIL  name       no-such-host.invalid: "));
+    agent.set("REPORT_INTERVAL", "soon");
+    let text = check(&agent, 2);
+    assert!(text.starts_with("FAIL  settings   REPORT_INTERVAL=soon: expected a whole number"), "{text}");
 }

@@ -291,9 +291,10 @@ impl Keeper<'_> {
     }
 }
 
-/// Room left on the disk of a file, and the disk's size (bytes).
+/// Room left on the disk of a file or folder, and the disk's size (bytes).
+#[must_use]
 #[allow(clippy::useless_conversion, reason = "32 bits on some machines")]
-fn disk(path: &Path) -> Option<(u64, u64)> {
+pub fn disk(path: &Path) -> Option<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(path).ok()?;
     let unit = u64::from(stat.fragment_size());
     Some((u64::from(stat.blocks_available()) * unit, u64::from(stat.blocks()) * unit))

@@ -4,7 +4,7 @@ use proto::ids::AgentId;
 
 use super::clock::span;
 use super::facts::Facts;
-use super::{Finding, Proof, Rule};
+use super::{DISK_PERCENT, DISK_ROOM, Finding, Proof, Rule};
 
 pub(super) const RULES: &[Rule] = &[isolated, database, disk, psk, refused, notifier];
 
@@ -16,9 +16,6 @@ const SILENT: i64 = 3;
 const AT_ONCE: i64 = 3;
 /// How long a write may wait (ms).
 const SLOW_MS: u64 = 2000;
-/// Least room on the disk: bytes, and percent.
-const ROOM: u64 = 200 << 20;
-const ROOM_PERCENT: u64 = 5;
 /// Refused messages in ten minutes that are told: more than a few that a changing PSK explains.
 const REFUSED: u64 = 10;
 
@@ -81,7 +78,7 @@ fn database(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn disk(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let Some((free, size)) = facts.manager.disk else { return };
-    if free >= ROOM && free.saturating_mul(100) >= size.saturating_mul(ROOM_PERCENT) {
+    if free >= DISK_ROOM && free.saturating_mul(100) >= size.saturating_mul(DISK_PERCENT) {
         return;
     }
     let finding = Finding::new("DISK_NEARLY_FULL", "manager")

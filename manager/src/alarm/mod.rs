@@ -38,6 +38,11 @@ mod wireguard;
 
 pub use facts::Facts;
 
+/// Least room on the database's disk: bytes.
+pub const DISK_ROOM: u64 = 200 << 20;
+/// The same in percent of the disk.
+pub const DISK_PERCENT: u64 = 5;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -108,6 +108,15 @@ pub fn backup(database: &Path, target: &Path) -> Result<(), Error> {
     })
 }
 
+/// Schema version of a database and of this program. Only reads.
+///
+/// # Errors
+/// What SQLite says, as of a file that is no database.
+pub fn versions(path: &Path) -> Result<(u32, u32), StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    Ok((connection.pragma_query_value(None, "user_version", |row| row.get(0))?, schema::known()))
+}
+
 /// Read-only connections, lent to whoever reads and kept for the next.
 #[derive(Debug)]
 pub struct Readers {

@@ -161,12 +161,17 @@ CREATE TABLE psks (
 ) STRICT;
 ";
 
+/// The schema version that this program writes.
+pub(super) fn known() -> u32 {
+    u32::try_from(STEPS.len()).expect("a handful of steps")
+}
+
 /// Brings the database to this program's schema version.
 ///
 /// # Errors
 /// [`StoreError::Later`] when a later program wrote it, or what SQLite says.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let known = u32::try_from(STEPS.len()).expect("a handful of steps");
+    let known = known();
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > known {
         return Err(StoreError::Later { found, known });

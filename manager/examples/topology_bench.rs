@@ -10,7 +10,7 @@ use proto::report::{
     SystemData, TABLE_MAIN, WireGuardDevice, WireGuardPeer,
 };
 
-const START: i64 = 1_790_000_000_000;
+pub(crate) const START: i64 = 1_790_000_000_000;
 const INTERVAL_S: u32 = 30;
 
 #[expect(clippy::print_stdout, reason = "its output is what it is for")]
@@ -107,7 +107,7 @@ fn main() {
     }
 }
 
-fn apply_all(state: &mut State, reports: &[Report], first: u32, tick: u64, now: i64) {
+pub(crate) fn apply_all(state: &mut State, reports: &[Report], first: u32, tick: u64, now: i64) {
     for (number, report) in (first..).zip(reports) {
         let (agent, boot) = (id(number), BootId([1; 16]));
         state.apply(&Receipt { agent, boot, tick, received_at: now, relay: Vec::new() }, report);
@@ -115,7 +115,7 @@ fn apply_all(state: &mut State, reports: &[Report], first: u32, tick: u64, now: 
 }
 
 /// An agent of a mesh in which each has those after it and those before it as peers.
-fn report(number: u32, agents: u32, peers: u32) -> Report {
+pub(crate) fn report(number: u32, agents: u32, peers: u32) -> Report {
     let half = (peers / 2).max(1);
     let near = (1..=half).flat_map(|step| [(number + step) % agents, (number + agents - step) % agents]);
     let peers: Vec<WireGuardPeer> = near.map(peer).collect();
@@ -199,7 +199,7 @@ fn peer(number: u32) -> WireGuardPeer {
 }
 
 /// The same host a while later: other counters, and handshakes of another age.
-fn count(report: &mut Report, now: i64, age: u64) {
+pub(crate) fn count(report: &mut Report, now: i64, age: u64) {
     report.observed_at = now;
     for peer in report.system.wireguard.iter_mut().flat_map(|device| &mut device.peers) {
         peer.rx_bytes += 15_000;
@@ -209,7 +209,7 @@ fn count(report: &mut Report, now: i64, age: u64) {
     report.system.interfaces.iter_mut().for_each(|interface| interface.counters.rx_bytes += 15_000);
 }
 
-fn id(number: u32) -> AgentId {
+pub(crate) fn id(number: u32) -> AgentId {
     let mut bytes = [7; 16];
     bytes[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b1).to_be_bytes());
     AgentId(bytes)
@@ -226,27 +226,27 @@ fn mac(number: u32) -> String {
 }
 
 /// Processor time of this thread: the machine may be busy with other things.
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     static STARTED: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
     nanoseconds.map_or_else(|| STARTED.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
 }
 
-fn resident_kb() -> u64 {
+pub(crate) fn resident_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-fn per(time: Duration, count: u32) -> f64 {
+pub(crate) fn per(time: Duration, count: u32) -> f64 {
     time.as_secs_f64() * 1e6 / f64::from(count)
 }
 
-fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn mb(kb: u64) -> f64 {
+pub(crate) fn mb(kb: u64) -> f64 {
     f64::from(u32::try_from(kb).unwrap_or(u32::MAX)) / 1000.0
 }

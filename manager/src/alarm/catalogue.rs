@@ -200,6 +200,13 @@ pub const CODES: &[Entry] = &[
     ),
     // Endpoints, NAT, MTU
     entry("ENDPOINT_IN_OWN_TUNNEL", Critical, ONE, TWO, "a tunnel's own packets are routed into the tunnel"),
+    entry(
+        "ENDPOINT_DNS_DRIFT",
+        Warning,
+        TWO,
+        TWO,
+        "a host sends a tunnel's packets to where its peer is no longer, as others see",
+    ),
     entry("ENDPOINT_ROAMED", Info, NOW, NOW, "a peer's endpoint address changed less than ten minutes ago"),
     entry(
         "ENDPOINT_FLAPPING",
@@ -341,6 +348,14 @@ pub const CODES: &[Entry] = &[
         NOW,
         TWO,
         "an agent that passed others' reports on is silent, and they with it",
+    ),
+    entry("RELAY_LOOP", Warning, TWO, FOUR, "agents take each other for the way to the manager"),
+    entry(
+        "RELAY_DIRECT_AVAILABLE",
+        Info,
+        TEN_MINUTES,
+        TWO,
+        "an agent's reports take relays, though a shorter way is open to a host like it",
     ),
     entry("RELAY_HOPS_MAX", Warning, TWO, TWO, "an agent's reports take as many relays as they may"),
     entry(

@@ -1,5 +1,6 @@
 //! Where tunnels lead outside: loops, roaming, NAT, MTU (rules D11, D15 to D18).
 
+use proto::ids::{AgentId, PublicKey};
 use proto::report::InterfaceKind;
 
 use super::facts::{Facts, Side};
@@ -7,7 +8,7 @@ use super::wireguard::RECENT;
 use super::{Finding, Rule};
 use crate::topology::{EdgeState, InterfaceShape, NatKind, UnderlayKind};
 
-pub(super) const RULES: &[Rule] = &[own_tunnel, roaming, no_endpoint, nat, mtu_mismatch, mtu_too_big];
+pub(super) const RULES: &[Rule] = &[own_tunnel, drift, roaming, no_endpoint, nat, mtu_mismatch, mtu_too_big];
 
 /// More changes of address than this within 15 minutes are no roaming.
 const MOVES: usize = 4;
@@ -36,6 +37,75 @@ fn own_tunnel(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 ])
                 .of(tunnel.agents())
                 .every(facts.interval(&tunnel.agents()));
+            found.push(finding);
+        }
+    }
+}
+
+/// A handshake of this age (s) is live in any case.
+const LIVE_S: u32 = 180;
+
+/// Where a host is seen by others, while this end of a tunnel sends to where it is no longer: what a
+/// name in a configuration leads to, which WireGuard resolves once. Who sees it, and at which endpoint.
+pub(super) fn drifted<'f>(
+    facts: &'f Facts<'_>,
+    from: &Side<'_>,
+    to: &Side<'_>,
+) -> Option<(&'f Side<'f>, &'f str)> {
+    let half = from.half?;
+    let is_old = half.handshake_age_s.is_none_or(|age| age > LIVE_S);
+    let wanted = from.is_unanswered() || is_old && half.shape.keepalive_s.is_some();
+    let way = half.underlay.as_ref().map(|way| way.kind);
+    if !wanted || !matches!(way, Some(UnderlayKind::Internet)) {
+        return None;
+    }
+    let set = host_of(half.shape.endpoint.as_deref()?);
+    let own = |side: &Side<'_>| {
+        let nics = &side.host.node.shape.interfaces;
+        nics.iter().flat_map(|nic| &nic.addresses).any(|address| address.address().to_string() == set)
+    };
+    let key = to.key()?;
+    // Its own address, or one by which somebody reaches it: the tunnel fails for another reason.
+    let seen = sightings(facts, to.id, key);
+    if own(to) || seen.iter().any(|(_, at)| host_of(at) == set) {
+        return None;
+    }
+    seen.into_iter().next()
+}
+
+/// Where the peers of a host that have a live handshake with it see it, across the internet.
+fn sightings<'f>(facts: &'f Facts<'_>, id: AgentId, key: PublicKey) -> Vec<(&'f Side<'f>, &'f str)> {
+    let theirs = facts.tunnels_of(id).flat_map(|tunnel| tunnel.ends.iter().flatten());
+    let live = theirs.filter(|side| side.id != id && side.host.fresh).filter_map(|side| {
+        let half = side.half.filter(|half| half.shape.peer == key)?;
+        let live = half.handshake_age_s.is_some_and(|age| age <= LIVE_S);
+        let outside = half.underlay.as_ref().is_some_and(|way| way.kind == UnderlayKind::Internet);
+        Some((side, half.shape.endpoint.as_deref().filter(|_| live && outside)?))
+    });
+    live.collect()
+}
+
+/// The address of an endpoint, without its port and brackets.
+fn host_of(endpoint: &str) -> &str {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// D18. An agent does not see the names in its host's configuration; what it sees is enough.
+fn drift(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    for (tunnel, [a, b]) in facts.confirmed() {
+        for (from, to) in [(a, b), (b, a)] {
+            let Some((witness, at)) = drifted(facts, &from, &to) else { continue };
+            let (name, other) = (facts.name(from.id), facts.name(to.id));
+            let set = from.half.and_then(|half| half.shape.endpoint.as_deref()).unwrap_or_default();
+            let key = to.key().map(|key| key.to_string()).unwrap_or_default();
+            let finding = Finding::new("ENDPOINT_DNS_DRIFT", format!("{} at {}", tunnel.edge.shape.id, from.id))
+                .say(format!("{name} still sends to {other} at {}; {other} is at {} now.", host_of(set), host_of(at)))
+                .because(format!("{other}'s address changed, and WireGuard resolves the name in a configuration once, when the interface starts"))
+                .next(format!("on {name}: wg set {} peer {key} endpoint {at}; to have it done by itself, run reresolve-dns of wireguard-tools by a timer", from.interface))
+                .proof([from.proof(facts, Some(&to)), witness.proof(facts, Some(&to))])
+                .of([from.id, to.id, witness.id])
+                .every(facts.interval(&[from.id, to.id, witness.id]));
             found.push(finding);
         }
     }

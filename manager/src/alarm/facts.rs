@@ -105,6 +105,8 @@ pub struct Facts<'a> {
     pub hosts: BTreeMap<AgentId, Host<'a>>,
     /// WireGuard edges.
     pub tunnels: Vec<Tunnel<'a>>,
+    /// By agent, the places of its tunnels in `tunnels`.
+    tunnels_by_agent: HashMap<AgentId, Vec<usize>>,
     /// Who has which WireGuard key, among agents that report.
     pub owners: HashMap<PublicKey, Vec<(AgentId, &'a InterfaceShape)>>,
     /// Who has which address on a WireGuard interface, among agents that report.
@@ -180,8 +182,30 @@ impl<'a> Facts<'a> {
             }
         }
         let edges = topology.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);
-        let tunnels = edges.map(|edge| tunnel(edge, &hosts)).collect();
-        Self { now, topology, watches, agents, manager, hosts, tunnels, owners, tunnel_addresses, names }
+        let tunnels: Vec<Tunnel<'_>> = edges.map(|edge| tunnel(edge, &hosts)).collect();
+        let mut tunnels_by_agent: HashMap<AgentId, Vec<usize>> = HashMap::new();
+        for (place, tunnel) in tunnels.iter().enumerate() {
+            for agent in tunnel.agents() {
+                let places = tunnels_by_agent.entry(agent).or_default();
+                // One between two devices of one host is one of its tunnels once.
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        Self {
+            now,
+            topology,
+            watches,
+            agents,
+            manager,
+            hosts,
+            tunnels,
+            tunnels_by_agent,
+            owners,
+            tunnel_addresses,
+            names,
+        }
     }
 
     /// Agents that are silent.
@@ -209,6 +233,11 @@ impl<'a> Facts<'a> {
             let both = tunnel.edge.shape.relation == Relation::Confirmed && a.host.fresh && b.host.fresh;
             both.then_some((tunnel, [a, b]))
         })
+    }
+
+    /// The tunnels of an agent.
+    pub fn tunnels_of(&self, id: AgentId) -> impl Iterator<Item = &Tunnel<'a>> {
+        self.tunnels_by_agent.get(&id).into_iter().flatten().map(|place| &self.tunnels[*place])
     }
 
     /// Agents that report, with what is remembered of them.

@@ -1,6 +1,7 @@
 //! Peers and handshakes: one-sided peers, stale keys, and handshakes that go one way only
 //! (rules D1 to D4, D19, D20, D24).
 
+use super::endpoint::drifted;
 use super::facts::{Facts, Side, Tunnel};
 use super::{Finding, Rule};
 use crate::topology::{EdgeState, Relation};
@@ -197,6 +198,9 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         let Some((from, to, how)) = broken(ends) else { continue };
+        if has_drifted(facts, ends) {
+            continue;
+        }
         let (name, other) = (facts.name(from.id), facts.name(to.id));
         let port = to.nic.and_then(|nic| nic.wireguard.as_ref()).map_or(0, |device| device.listen_port);
         let at = from
@@ -233,6 +237,11 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .every(facts.interval(&tunnel.agents()));
         found.push(finding);
     }
+}
+
+/// Whether one end sends to where the other is no longer, which is told as that.
+fn has_drifted(facts: &Facts<'_>, [a, b]: [Side<'_>; 2]) -> bool {
+    [(a, b), (b, a)].iter().any(|(from, to)| drifted(facts, from, to).is_some())
 }
 
 /// A handshake dated before the last one is refused as a repetition: a clock that went back explains
@@ -273,7 +282,8 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         if !is_down || !wanted || interface_down {
             continue;
         }
-        if has_psk_mismatch([a, b]) || broken(ends).is_some() || is_looped(tunnel) {
+        if has_psk_mismatch([a, b]) || broken(ends).is_some() || is_looped(tunnel) || has_drifted(facts, ends)
+        {
             continue;
         }
         let (name, other) = (facts.name(a.id), facts.name(b.id));

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::daemon;
 use crate::enroll;
 use crate::error::Error;
+use crate::status;
 use crate::store;
 
 /// How long the running manager may take to answer.
@@ -27,6 +28,9 @@ const HELP: &str = "\
 kattila manager: receives, verifies, stores and shows the reports of all agents
 
   manager                  run the daemon
+  manager -status [URL]    show agents, links and alarms of the running manager, what is wrong first (exit code
+                           0: well; 1: it cannot be asked; 3: a critical alarm fires or the manager fails);
+                           -watch redraws every 3 s until Ctrl-C, -json prints all that the API says
   manager -check           look at settings, PSK, database, disk, port and the running manager; each line is
                            ok or says what to do (exit code 0: nothing failed; 1: something did; 2: settings)
   manager -enroll [HOST]   print the line that brings a node in, with this manager's address or HOST
@@ -47,6 +51,8 @@ Settings come from .env in the working directory and from the environment; see R
 pub enum Command {
     /// Run the daemon.
     Daemon,
+    /// Show what the running manager at this URL, or on this host, knows.
+    Status(Option<String>, status::Options),
     /// Look whether all is well.
     Check,
     /// Print the line that brings a node in; with the host by which nodes know the manager.
@@ -103,6 +109,17 @@ impl Command {
             })?;
             commands.push(Self::Silence(SilencePayload { target, for_s }));
         }
+        let options =
+            status::Options { watch: arguments.contains("--watch"), json: arguments.contains("--json") };
+        if arguments.contains("--status") {
+            let url: Option<String> = arguments.opt_free_from_str().map_err(usage)?;
+            if let Some(url) = url.as_ref().filter(|url| !url.starts_with("http://")) {
+                return Err(Error::Usage(format!("{url} is no URL: http://HOST[:PORT]")));
+            }
+            commands.push(Self::Status(url, options));
+        } else if options != status::Options::default() {
+            return Err(Error::Usage("-watch and -json belong to -status".to_owned()));
+        }
         if arguments.contains("--enroll") {
             commands.push(Self::Enroll(arguments.opt_free_from_str().map_err(usage)?));
         }
@@ -123,6 +140,11 @@ impl Command {
     #[expect(clippy::print_stdout, reason = "what was asked for")]
     pub fn run(self) -> Result<ExitCode, Error> {
         match self {
+            Self::Status(url, options) => {
+                let config = Config::load()?;
+                let url = url.unwrap_or_else(|| check::own_url(&config, ""));
+                return Ok(ExitCode::from(status::run(&url, config.read_token()?.as_ref(), options)?));
+            }
             Self::Check => {
                 let found = check::run();
                 println!("{found}");
@@ -192,7 +214,7 @@ fn order(config: &Config, kind: Kind, path: &str, payload: &impl Serialize) -> R
     let random = |_| Error::Call("the kernel gives no random numbers yet".to_owned());
     let json = serde_json::to_vec(payload).expect("plain data");
     let sealed = admin::seal_order(kind, &json, &secret, now_ms()).map_err(random)?;
-    let url = format!("http://127.0.0.1:{}{}", config.listen.port(), path);
+    let url = check::own_url(config, path);
     let (status, body) = call::post(&url, &sealed.bytes, &[], TIMEOUT)
         .map_err(|why| Error::Call(format!("{url}: {why}; is the manager running?")))?;
     let Ok(answer) = ack::open(&body, sealed.nonce, &sealed.mac, &secret) else {
@@ -226,6 +248,11 @@ mod tests {
         assert_eq!(parse(&["-enroll", "vpn.example"]), Ok(Command::Enroll(Some("vpn.example".into()))));
         let silence = SilencePayload { target: "MTU_MISMATCH".into(), for_s: 1800 };
         assert_eq!(parse(&["-silence", "MTU_MISMATCH", "30m"]), Ok(Command::Silence(silence)));
+        let json = status::Options { watch: false, json: true };
+        assert_eq!(parse(&["-status", "-json"]), Ok(Command::Status(None, json)));
+        let watch = status::Options { watch: true, json: false };
+        let url = "http://10.9.0.1:5086";
+        assert_eq!(parse(&["-watch", "-status", url]), Ok(Command::Status(Some(url.into()), watch)));
         assert_eq!(parse(&["-ack", "7"]), Ok(Command::Ack(AckPayload { alarm: 7 })));
     }
 
@@ -234,6 +261,8 @@ mod tests {
         assert_eq!(parse(&["-resett"]), Err("there is no argument --resett; see manager -help".into()));
         assert!(parse(&["-reset", "router"]).unwrap_err().contains("router is no agent id"));
         assert!(parse(&["-reset"]).is_err());
+        assert!(parse(&["-status", "-colour"]).unwrap_err().contains("--colour is no URL"));
+        assert!(parse(&["-json"]).unwrap_err().contains("belong to -status"));
         assert!(parse(&["-check", "-ack", "7"]).unwrap_err().contains("one command at a time"));
         assert!(parse(&["-reset", "all", "-backup", "x"]).unwrap_err().contains("one command at a time"));
     }

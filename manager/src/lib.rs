@@ -10,6 +10,7 @@
 //! web       the page's own files          export   what other programs read
 //! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
 //! alarm     what is wrong: rules, their engine, and who is told
+//! status    the same in a terminal, asked of the running manager
 //! ```
 
 pub mod access;
@@ -36,6 +37,7 @@ pub mod refusals;
 pub mod replay;
 pub mod reply;
 pub mod request;
+pub mod status;
 pub mod store;
 pub mod sweep;
 pub mod topology;

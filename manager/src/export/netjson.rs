@@ -63,7 +63,7 @@ pub fn graph(picture: &Picture) -> String {
         version: env!("CARGO_PKG_VERSION"),
         metric: "static",
         nodes: nodes.collect(),
-        links: picture.links.iter().map(edge).collect(),
+        links: picture.links.iter().map(|link| edge(link, picture.at)).collect(),
     };
     let mut text = serde_json::to_string(&graph).unwrap_or_default();
     text.push('\n');
@@ -90,7 +90,7 @@ fn of_node(node: &NodeShape) -> Map<String, Value> {
     properties
 }
 
-fn edge(link: &Link) -> Edge<'_> {
+fn edge(link: &Link, at: i64) -> Edge<'_> {
     let shape = &link.shape;
     let works = matches!(shape.state, EdgeState::Up | EdgeState::Idle);
     let status = match shape.state {
@@ -110,6 +110,7 @@ fn edge(link: &Link) -> Edge<'_> {
     add("state", json!(shape.state));
     add("relation", json!(shape.relation));
     add("since", json!(utc(shape.since)));
+    add("state_age_s", json!((at - shape.since).max(0) / 1000));
     for (end, letter) in ["a", "b"].into_iter().enumerate() {
         let mut add = |name: &str, value: Value| add(&format!("{name}_{letter}"), value);
         add("interface", json!(shape.ends[end].interface));

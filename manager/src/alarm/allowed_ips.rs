@@ -372,6 +372,15 @@ fn routes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 /// D24: a host that others send packets through must forward.
+/// Whether a prefix holds the address of a peer that has no AllowedIPs: given to another by mistake,
+/// which ALLOWED_IPS_EMPTY tells.
+fn is_stolen(facts: &Facts<'_>, side: &Side<'_>, prefix: &Cidr) -> bool {
+    let Some(device) = side.device else { return false };
+    let bare = device.peers.iter().filter(|(_, peer)| peer.allowed.is_empty());
+    let mut owners = bare.filter_map(|(key, _)| facts.owners.get(key)).flatten();
+    owners.any(|(_, nic)| addresses(nic).any(|ip| prefix.contains(ip)))
+}
+
 fn forwarding(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let mut named: Vec<AgentId> = Vec::new();
     for (tunnel, [a, b]) in facts.confirmed() {
@@ -379,7 +388,8 @@ fn forwarding(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let Some(half) = from.half else { continue };
             let forwards = to.host.watch.and_then(|watch| watch.forwarding.as_ref());
             let Some(forwards) = forwards else { continue };
-            let transit = half.shape.allowed_ips.iter().find_map(|prefix| {
+            let mut meant = half.shape.allowed_ips.iter().filter(|prefix| !is_stolen(facts, &from, prefix));
+            let transit = meant.find_map(|prefix| {
                 let on = if prefix.address().is_ipv4() { forwards.ipv4 } else { forwards.ipv6 };
                 (!on).then(|| behind(facts, &from, &to, prefix)).flatten().map(|what| (prefix, what))
             });

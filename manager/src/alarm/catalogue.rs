@@ -92,14 +92,14 @@ pub const CODES: &[Entry] = &[
         Warning,
         TWO,
         TWO,
-        "handshakes leave one host and nothing of them reaches the other, which has it as a peer",
+        "what one host sends through a tunnel, data or handshakes, does not reach the other, which has it as a peer",
     ),
     entry(
         "NO_RETURN_PATH",
         Warning,
         TWO,
         TWO,
-        "handshakes arrive and are answered, and the answers do not come back or are not understood",
+        "what one host sends arrives, and the answers do not come back or are not understood",
     ),
     entry("PSK_MISMATCH", Warning, TWO, TWO, "a WireGuard preshared key is set at one end only"),
     entry(

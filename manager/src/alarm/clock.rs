@@ -7,7 +7,7 @@ use super::{Finding, Rule};
 pub(super) const RULES: &[Rule] = &[skew, regression];
 
 /// A clock that is off by more (ms) confuses logs, certificates and WireGuard's timestamps.
-const SKEW: i64 = 30_000;
+pub(super) const SKEW: i64 = 30_000;
 
 /// A stretch of time in words.
 pub(super) fn span(ms: i64) -> String {

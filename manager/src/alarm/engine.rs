@@ -13,6 +13,8 @@ use super::{Finding, Proof, Severity};
 const FLAP_WINDOW: i64 = 15 * 60_000;
 /// More transitions than this within the window are flapping.
 const FLAPS: usize = 4;
+/// How long (ms), beside two reports, an alarm stays covered after what covered it is over.
+const GRACE: i64 = 5_000;
 /// The code of the alarm that stands for a flapping one.
 const FLAPPING: &str = "FLAPPING";
 
@@ -351,10 +353,17 @@ impl Engine {
             .values()
             .map(|alarm| alarm.state.is_active().then(|| cover_of(alarm, &active, &self.silences)).flatten())
             .collect();
+        let over: HashMap<String, i64> = self
+            .alarms
+            .values()
+            .filter(|alarm| alarm.state == Status::Resolved)
+            .map(|alarm| (format!("{} {}", alarm.code, alarm.subject), alarm.since))
+            .collect();
         for (alarm, cover) in self.alarms.values_mut().zip(covers) {
             if !alarm.state.is_active() {
                 continue;
             }
+            let cover = cover.or_else(|| lingering(alarm, &over, now));
             let state = match (&cover, alarm.acked_at) {
                 (Some(_), _) => Status::Suppressed,
                 (None, Some(_)) => Status::Acknowledged,
@@ -426,7 +435,8 @@ fn miss(alarm: &mut Alarm, moment: &Moment) -> bool {
     let unknown = moment.warming && !is_own(&alarm.code)
         || !is_of_silence(&alarm.code) && alarm.agents.iter().any(|agent| moment.dark.contains(agent));
     if unknown && !gone {
-        return false;
+        // What was not sure yet begins anew with the next report: it must not fire on a stale one.
+        return alarm.state == Status::Pending && !moment.warming;
     }
     if alarm.state == Status::Pending {
         return true;
@@ -480,6 +490,14 @@ fn cover_of(alarm: &Alarm, active: &HashMap<(&str, &str), bool>, silences: &[Sil
         let mut others = covers.iter().filter(|code| !(**code == alarm.code && *subject == alarm.subject));
         others.find_map(|code| by(code, subject))
     })
+}
+
+/// What covered an alarm and is over since so short a time that what was hidden behind it may just not
+/// have reported yet.
+fn lingering(alarm: &Alarm, over: &HashMap<String, i64>, now: i64) -> Option<String> {
+    let by = alarm.suppressed_by.as_ref().filter(|_| alarm.state == Status::Suppressed)?;
+    let grace = Hold::Reports(2).millis(alarm.interval_s) + GRACE;
+    over.get(by).filter(|since| now - **since < grace).map(|_| by.clone())
 }
 
 #[cfg(test)]
@@ -541,11 +559,17 @@ mod tests {
         let changes = engine.step(vec![edge()], &at(930));
         assert_eq!(
             states(&changes),
-            [("AGENT_OFFLINE", Status::Resolved, true), ("ALLOWED_IPS_EMPTY", Status::Firing, false)],
+            [("AGENT_OFFLINE", Status::Resolved, true)],
+            "what it hid may be over too"
+        );
+        let changes = engine.step(vec![edge()], &at(995));
+        assert_eq!(
+            states(&changes),
+            [("ALLOWED_IPS_EMPTY", Status::Firing, false)],
             "it comes back without being told again"
         );
-        let _ = engine.step(vec![], &at(960));
-        let changes = engine.step(vec![], &at(1020));
+        let _ = engine.step(vec![], &at(1000));
+        let changes = engine.step(vec![], &at(1060));
         assert_eq!(states(&changes), [("ALLOWED_IPS_EMPTY", Status::Resolved, true)]);
     }
 

@@ -1,7 +1,13 @@
 //! Agents and their hosts: offline, rebooted, what they cannot read, reports that are missing.
 
-use super::clock::span;
-use super::facts::Facts;
+use std::collections::HashMap;
+
+use proto::ids::AgentId;
+
+use super::clock::{SKEW, span};
+use super::facts::{Facts, Reporter};
+use super::identity::is_shared;
+use super::watch::Watch;
 use super::wireguard::RECENT;
 use super::{Finding, Proof, Rule};
 
@@ -13,10 +19,18 @@ const GAPS: usize = 3;
 const SPOOLED: u64 = 10;
 
 fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (id, reporter) in facts.agents.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)) {
+    let silent: Vec<_> = facts.agents.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)).collect();
+    if silent.is_empty() {
+        return;
+    }
+    let cards = cards(facts);
+    for (id, reporter) in silent {
+        let mut parents = reporter.path.clone();
+        parents.extend(gateway(facts, &cards, *id));
+        if parents.iter().any(|parent| is_about_to_be(facts, *parent, reporter)) {
+            continue;
+        }
         let name = facts.name(*id);
-        let mut under: Vec<String> = reporter.path.iter().map(ToString::to_string).collect();
-        under.extend(gateway(facts, *id));
         let last = facts.watches.get(*id);
         let because = if reporter.path.is_empty() {
             "the host is off or cut off from the network, or its agent stopped"
@@ -31,22 +45,41 @@ fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 agent: Some(*id),
                 observed_at: last.map(|watch| watch.observed_at),
                 field: "last_seen".into(),
-                text: format!("its last report came at {} ms; it reports every {} s", reporter.last_seen, reporter.interval_s),
+                text: format!(
+                    "the last report of {name} came at {} ms; it reports every {} s",
+                    reporter.last_seen, reporter.interval_s
+                ),
             }])
             .of([*id])
-            .under(under)
+            .under(parents.iter().map(ToString::to_string))
             .every(reporter.interval_s);
         found.push(finding);
     }
 }
 
+/// Whether a host's relay or gateway is silent too and will be told as offline soon: then it is told
+/// first, and the host behind it not at all. Waits no longer than it took so far.
+fn is_about_to_be(facts: &Facts<'_>, parent: AgentId, child: &Reporter) -> bool {
+    let Some(parent) = facts.agents.get(&parent) else { return false };
+    let waited = child.silent_ms(facts.now) > 2 * (4 * child.interval_ms() + 10_000);
+    let silent = parent.silent_ms(facts.now) > 2 * parent.interval_ms();
+    silent && !parent.is_offline(facts.now) && !waited
+}
+
+/// Who has which network card, by link-layer address: virtual ones too, as a router may be a container.
+fn cards<'a>(facts: &Facts<'a>) -> HashMap<&'a str, AgentId> {
+    let mut cards = HashMap::new();
+    for (id, host) in &facts.hosts {
+        let macs = host.node.shape.interfaces.iter().filter_map(|nic| nic.mac.as_deref());
+        cards.extend(macs.filter(|mac| !is_shared(mac)).map(|mac| (mac, *id)));
+    }
+    cards
+}
+
 /// The agent that is a host's gateway, by the gateway's link-layer address.
-fn gateway(facts: &Facts<'_>, id: proto::ids::AgentId) -> Option<String> {
+fn gateway(facts: &Facts<'_>, cards: &HashMap<&str, AgentId>, id: AgentId) -> Option<AgentId> {
     let mac = facts.watches.get(id)?.way_out.as_ref()?.mac.as_deref()?;
-    let owner = facts.watches.iter().find(|(other, watch)| {
-        *other != id && watch.links.values().any(|link| link.mac.as_deref() == Some(mac))
-    });
-    owner.map(|(other, _)| other.to_string())
+    cards.get(mac).copied().filter(|owner| *owner != id)
 }
 
 fn rebooted(facts: &Facts<'_>, found: &mut Vec<Finding>) {
@@ -71,9 +104,10 @@ fn rebooted(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.problems.is_empty()) {
+    for (id, _, watch) in facts.watched() {
         let name = facts.name(id);
-        let (source, message) = &watch.problems[0];
+        let told = |problem: &&(String, String)| !is_of_clock(facts, watch, &problem.1);
+        let Some((source, message)) = watch.problems.iter().find(told) else { continue };
         let finding = Finding::new("COLLECT_PROBLEM", id.to_string())
             .say(format!("{name}'s agent cannot read {source}: {message}."))
             .because("the agent lacks rights or a program, or its kernel is set up otherwise")
@@ -90,6 +124,12 @@ fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .every(watch.interval_s);
         found.push(finding);
     }
+}
+
+/// Whether a wrong clock, which has an alarm of its own, is all that a problem is about.
+fn is_of_clock(facts: &Facts<'_>, watch: &Watch, message: &str) -> bool {
+    let went_back = watch.clock_back.is_some_and(|(at, _)| facts.now - at <= RECENT);
+    message.contains("in the future") && (went_back || watch.clock_offset_ms.abs() > SKEW)
 }
 
 fn gaps(facts: &Facts<'_>, found: &mut Vec<Finding>) {

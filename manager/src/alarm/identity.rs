@@ -134,7 +134,7 @@ fn hostname(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// Addresses that several network cards may have: those of routers that stand in for each other
 /// (VRRP, CARP, HSRP), and those that docker gives out.
-fn is_shared(mac: &str) -> bool {
+pub(super) fn is_shared(mac: &str) -> bool {
     ["00:00:5e:00:01", "00:00:5e:00:02", "00:00:0c:07:ac", "00:00:0c:9f:f", "02:42:", "00:00:00:00:00:00"]
         .iter()
         .any(|start| mac.starts_with(start))

@@ -54,7 +54,15 @@ fn isolated(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 names.join(", "),
                 if at_once.len() > 5 { ", ..." } else { "" }
             ),
-        )]);
+        )])
+        .every(
+            at_once
+                .iter()
+                .filter_map(|(id, ..)| facts.agents.get(id))
+                .map(|one| one.interval_s)
+                .max()
+                .unwrap_or(30),
+        );
     found.push(finding);
 }
 

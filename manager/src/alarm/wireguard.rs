@@ -4,7 +4,7 @@
 use super::endpoint::drifted;
 use super::facts::{Facts, Side, Tunnel};
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, Relation};
+use crate::topology::{EdgeState, Relation, Traffic};
 
 pub(super) const RULES: &[Rule] = &[
     one_sided,
@@ -27,6 +27,8 @@ const ALWAYS_BUSY: u16 = 120;
 const QUIET: u16 = 20;
 /// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
 const CHURN: u16 = 6;
+/// Reports of two hosts further apart than an interval and this (ms) are not of the same time.
+const SKEWED: i64 = 5_000;
 /// Loss (percent) that is told.
 const LOSS: f64 = 10.0;
 
@@ -153,41 +155,51 @@ fn has_psk_mismatch([a, b]: [&Side<'_>; 2]) -> bool {
     a.half.zip(b.half).is_some_and(|(a, b)| a.shape.has_psk != b.shape.has_psk)
 }
 
-/// Which of the two ends' handshakes get nowhere, and how far they get.
+/// Between which ends packets get lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Broken {
     /// What the first sends does not reach the second.
     Forward,
-    /// It does, and the answers do not come back.
+    /// The first calls and the second hears it, and what the second answers does not come back.
     Return,
-    /// Neither's reach the other.
+    /// Neither's packets reach the other.
     Both,
 }
 
 fn broken<'a>([a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Broken)> {
-    let (from_a, from_b) = (a.is_unanswered(), b.is_unanswered());
-    if from_a && from_b {
-        return Some((a, b, Broken::Both));
-    }
-    let (from, to) = match (from_a, from_b) {
+    let (from, to) = match (is_lost(&a, &b), is_lost(&b, &a)) {
+        (true, true) => return Some((a, b, Broken::Both)),
         (true, false) => (a, b),
         (false, true) => (b, a),
-        _ => return None,
+        (false, false) => return None,
     };
-    match to.delta()? {
-        (0, _) => Some((from, to, Broken::Forward)),
-        (rx, tx) if rx % 148 == 0 && is_answers(rx / 148, tx) => Some((from, to, Broken::Return)),
-        _ => None,
+    // One that keeps the tunnel alive calls by itself; by that, not by what it happened to send
+    // lately, so that one fault keeps one name.
+    let calls = |side: &Side<'_>| side.half.is_some_and(|half| half.shape.keepalive_s.is_some());
+    if calls(&from) || !calls(&to) && !to.is_unanswered() {
+        Some((from, to, Broken::Forward))
+    } else {
+        Some((to, from, Broken::Return))
     }
 }
 
-/// Whether so many bytes answer so many initiations, of 148 bytes each, with responses of 92, beside
-/// initiations of its own. An answer may have gone out with the report before.
-fn is_answers(initiations: u64, sent: u64) -> bool {
-    (initiations.saturating_sub(1)..=initiations + 1)
-        .filter(|answers| *answers > 0)
-        .filter_map(|answers| sent.checked_sub(answers * 92))
-        .any(|rest| rest % 148 == 0)
+/// Whether what `from` sends does not reach `to`, by the counters of both since the report before. The
+/// reports of the two are not of one moment: it counts only when it holds for two.
+fn is_lost(from: &Side<'_>, to: &Side<'_>) -> bool {
+    let (Some((heard, sent)), Some((got, _))) = (from.delta(), to.delta()) else { return false };
+    let interval = |side: &Side<'_>| side.host.watch.map_or(30, |watch| watch.interval_s);
+    let at = |side: &Side<'_>| side.host.watch.map_or(0, |watch| watch.observed_at);
+    let slower = interval(from).max(interval(to));
+    if (at(from) - at(to)).abs() > i64::from(slower) * 1000 + SKEWED {
+        return false; // one of them has just fallen silent, or is just back
+    }
+    // A receiver that reports far more often may have nothing in one short interval.
+    let sends = from.half.is_some_and(|half| matches!(half.traffic, Traffic::Active | Traffic::SendOnly));
+    let data = sends && interval(from) <= 2 * interval(to);
+    let calls = from.is_unanswered();
+    // It hears the other's handshakes and does something about them, and the other hears nothing.
+    let answers = to.is_unanswered() && heard > 0 && sent > 0;
+    got == 0 && (data || calls) || answers
 }
 
 fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
@@ -210,19 +222,19 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let clock = clock_words(facts, &from, &to);
         let finding = match how {
             Broken::Forward => Finding::new("NO_FORWARD_PATH", &tunnel.edge.shape.id)
-                .say(format!("{name}'s handshakes do not reach {other}."))
+                .say(format!("What {name} sends through the tunnel does not reach {other}."))
                 .because(clock.unwrap_or_else(|| {
                     format!("{name} sends to {at}, {other} listens on port {port}: a wrong endpoint, or a firewall before {other}")
                 }))
                 .next(format!("on {other}: tcpdump -ni any udp port {port}; if nothing comes, look for a firewall or correct the endpoint on {name}")),
             Broken::Both => Finding::new("NO_FORWARD_PATH", &tunnel.edge.shape.id)
-                .say(format!("Handshakes between {name} and {other} reach neither of them."))
+                .say(format!("Nothing of the tunnel between {name} and {other} reaches either of them."))
                 .because(clock.unwrap_or_else(|| {
                     "UDP between the two is blocked, or both endpoints are wrong".to_owned()
                 }))
                 .next(format!("on {name}: ping {}; then on {other}: tcpdump -ni any udp port {port}", host_part(&at))),
             Broken::Return => Finding::new("NO_RETURN_PATH", &tunnel.edge.shape.id)
-                .say(format!("{name}'s handshakes reach {other}, but {other}'s answers do not reach {name}."))
+                .say(format!("What {name} sends through the tunnel reaches {other}, but {other}'s answers do not reach {name}."))
                 .because(clock.unwrap_or_else(|| {
                     let psk = from.half.is_some_and(|half| half.shape.has_psk);
                     let psk = if psk { ", or the preshared keys of the two differ" } else { "" };
@@ -316,6 +328,10 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn tunnel_loss(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, [a, b]) in facts.confirmed() {
+        // All of it is another matter: no path.
+        if broken([a, b]).is_some() {
+            continue;
+        }
         for (from, to) in [(a, b), (b, a)] {
             let Some(loss) =
                 from.half.and_then(|half| half.loss).filter(|loss| loss.at_least_percent >= LOSS)

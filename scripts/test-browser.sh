@@ -3,7 +3,7 @@
 #
 #   scripts/test-browser.sh [MANAGER]   the program to test, target/debug/manager unless given
 #
-# Installs Chromium (root and apt) and playwright-core and axe-core (npm) where they are missing.
+# Installs Chromium (root and apt) and what package.json names (npm) where they are missing.
 # What cannot be had is told loudly and the tests are skipped; with CI=true that is exit code 1.
 set -eu
 
@@ -32,7 +32,8 @@ export CHROMIUM
 
 [ -x "$MANAGER" ] || skip "there is no program $MANAGER"
 cd manager/tests/browser
-if ! node -e 'require.resolve("playwright-core"); require.resolve("axe-core")' 2>/dev/null; then
-    npm install --no-audit --no-fund --silent || skip "npm cannot install playwright-core and axe-core"
-fi
-exec node --test --test-concurrency=1 --test-reporter=spec page.test.mjs scale.test.mjs
+for module in playwright-core axe-core mermaid netjsongraph.js; do
+    [ -d "node_modules/$module" ] && continue
+    npm install --no-audit --no-fund --silent || skip "npm cannot install $module"
+done
+exec node --test --test-concurrency=1 --test-reporter=spec page.test.mjs exports.test.mjs scale.test.mjs

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gate::{Answer, Reply, Request};
 use proto::ack::{self, Ack, Code, Details};
-use proto::envelope;
 use proto::ids::Cidr;
 use proto::limits::{self, agent_path};
 use proto::psk::Secret;
@@ -127,7 +126,7 @@ impl Api {
         log::warn!("reset ordered by an admin: {code} {}", details.message);
         let ack = Ack { code, at: now, details };
         let bytes = ack::seal(&ack, order.header.nonce, &order.header.mac, admin);
-        Ok(Answer::new(code.status(), envelope::MEDIA_TYPE, bytes))
+        Ok(Answer::bare(code.status(), bytes))
     }
 
     fn forget(&self, own: proto::ids::AgentId) -> (Code, Details) {
@@ -136,7 +135,7 @@ impl Api {
                 // Without a loop to hear it the process is ending anyway.
                 let _ = self.nudge.send(Nudge::Turn);
                 let message = format!("agent {own} is now {agent}");
-                (Code::Done, Details { message, agent: Some(agent), ..Details::default() })
+                (Code::Done, Details { message, agent: Some(agent) })
             }
             Ok(None) => {
                 let message = "this agent has become another one meanwhile".to_owned();

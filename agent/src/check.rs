@@ -15,7 +15,8 @@ use proto::limits::{agent_path, manager_path};
 use proto::psk::{self, Secret};
 use proto::report::{Problem, Source, SystemData};
 
-use crate::clock::{self, Clock, Moment};
+use crate::basis::Form;
+use crate::clock::{self, Moment};
 use crate::collect::{self, Sources};
 use crate::config::{self, Config, ManagerUrl};
 use crate::identity;
@@ -117,10 +118,10 @@ fn ask(
     let Some((boot, nonce, random)) = random() else {
         return Asked::Nothing("the kernel gives no random numbers yet".to_owned());
     };
-    let mut message = Message::check(boot, nonce, hardware, hostname);
+    let message = Message::check(boot, nonce, hardware, hostname);
     let url = manager.of(manager_path::REGISTER);
     let before = Moment::now();
-    let sealed = message.seal(id.unwrap_or(random), secret, Clock::default(), before);
+    let sealed = message.seal(id.unwrap_or(random), secret, &Form::whole(&message.json), before.wall);
     match client.post(&url, &sealed.bytes, push::TIMEOUT) {
         Err(error) => Asked::Nothing(error.to_string()),
         Ok((status, body)) => match ack::open(&body, sealed.nonce, &sealed.mac, secret) {
@@ -329,7 +330,7 @@ mod tests {
     use proto::ack::Details;
 
     fn signed(code: Code, agent: Option<AgentId>, ahead: i64) -> Asked {
-        let details = Details { message: "in words".into(), agent, top: None };
+        let details = Details { message: "in words".into(), agent };
         Asked::Signed(Ack { code, at: 0, details }, ahead)
     }
 

@@ -15,7 +15,8 @@ use proto::limits;
 use proto::psk;
 use proto::report::Source;
 
-use crate::clock::{Clock, Moment};
+use crate::basis::Form;
+use crate::clock::Moment;
 use crate::collect::{self, Sources};
 use crate::config::{self, Config};
 use crate::discover::{self, Summary, Targets};
@@ -180,8 +181,8 @@ fn dump(path: &Path) -> Result<ExitCode, Failure> {
     report.observed_at = now.wall;
     let (boot, nonce) = (BootId::random().map_err(failed)?, Nonce::random().map_err(failed)?);
     let json = report::to_json(&mut report);
-    let mut message = Message::report(boot, 1, nonce, json, now, report.observed_at);
-    let sealed = message.seal(agent, &secret, Clock::default(), Moment::now());
+    let message = Message::report(boot, 1, nonce, json, now, report.observed_at);
+    let sealed = message.seal(agent, &secret, &Form::whole(&message.json), Moment::now().wall);
     write_dump(path, &sealed.bytes).map_err(|error| failed(format!("{}: {error}", path.display())))?;
     Ok(ExitCode::SUCCESS)
 }

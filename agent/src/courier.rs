@@ -8,6 +8,7 @@ use proto::ids::AgentId;
 use proto::limits::{agent_path, manager_path};
 use proto::sign::Kind;
 
+use crate::basis::{Basis, Form};
 use crate::clock::Moment;
 use crate::config::ManagerUrl;
 use crate::deliver::{self, Decision, Neighbours, Outcome, Reason, Tries};
@@ -23,8 +24,8 @@ use crate::way::{Heard, Way};
 /// How long a first contact may take: reports wait for it.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Sendings of one message one way: the first, one with the manager's time, one with a PSK just
-/// read, one with each of two older ones. A bound for what should end by itself.
-const SENDINGS_MAX: usize = 6;
+/// read, one with each of two older ones, one whole. A bound for what should end by itself.
+const SENDINGS_MAX: usize = 7;
 /// The connection of a quick try takes a fifteenth of the interval, within these bounds: 2 s of 30.
 const QUICK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
@@ -51,6 +52,7 @@ pub struct Courier {
     client: Client,
     manager: ManagerUrl,
     psk: PskKeeper,
+    basis: Basis,
     /// Why the direct way failed last, for when it is not even tried.
     direct: Reason,
     last: Option<Way>,
@@ -61,7 +63,7 @@ impl Courier {
     #[must_use]
     pub fn new(manager: ManagerUrl, psk: PskKeeper) -> Self {
         let direct = Reason::NoAnswer(format!("{manager}: not tried yet"));
-        Self { client: Client::new(), manager, psk, direct, last: None }
+        Self { client: Client::new(), manager, psk, basis: Basis::default(), direct, last: None }
     }
 
     /// Where messages go.
@@ -177,6 +179,7 @@ impl Courier {
                         return Verdict::Held(Reason::ClockSkew);
                     }
                 }
+                Decision::SendWhole => self.basis.forget(),
                 Decision::ReadPsk | Decision::OlderPsk => {}
                 Decision::Delivered => return Verdict::Delivered,
                 Decision::TakeId(id) => return Verdict::NewId(id),
@@ -190,7 +193,7 @@ impl Courier {
 
     /// Signs and sends once; `None` without a PSK.
     fn send(
-        &self,
+        &mut self,
         way: &Way,
         patience: Patience,
         message: &mut Message,
@@ -198,7 +201,12 @@ impl Courier {
         shared: &Shared,
     ) -> Option<Outcome> {
         let secret = self.psk.secrets().get(psk)?;
-        let sealed = message.seal(shared.identity().agent, secret, shared.clock(), Moment::now());
+        let (own, clock, now) = (shared.identity(), shared.clock(), Moment::now());
+        message.restamp(clock, now);
+        let form = self.basis.form(own.agent, message, Instant::now());
+        let sealed = message.seal(own.agent, secret, &form, clock.manager_time(now));
+        let Form { encoding, payload } = form;
+        let len = payload.len();
         let (url, time) = self.target(way, patience, message.kind, shared);
         let outcome = match self.client.post(&url, &sealed.bytes, time) {
             Ok((status, body)) => Outcome::of_answer(status, &body, sealed.nonce, &sealed.mac, secret),
@@ -210,6 +218,10 @@ impl Courier {
             && !matches!(ack.code, Code::ClockSkew | Code::RelayRefused)
         {
             settle_time(ack.at, shared);
+            // Not what was stored before: that sending may have told another time.
+            if ack.code == Code::Stored {
+                self.basis.stored(own, message, &encoding, len, Instant::now());
+            }
         }
         Some(outcome)
     }

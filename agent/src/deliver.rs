@@ -83,6 +83,8 @@ pub enum Decision {
     },
     /// Read the PSK's source; when it holds another one sign with that, otherwise decide again.
     ReadPsk,
+    /// Send it whole: the manager does not have the report that it is the difference to.
+    SendWhole,
     /// Sign with the next older PSK that is held: the manager may not have the newest yet.
     OlderPsk,
     /// Go on as this agent, with a new boot id and ticks from 1.
@@ -207,6 +209,8 @@ pub struct Tries {
     psk_read: bool,
     /// It was signed again with the manager's time.
     time_learned: bool,
+    /// It was sent whole because the manager asked for that.
+    whole: bool,
 }
 
 impl Tries {
@@ -264,6 +268,10 @@ fn after_answer(kind: Kind, own: AgentId, ack: Ack, tries: &mut Tries) -> Decisi
         (Code::ClockSkew, _) => {
             tries.time_learned = true;
             Decision::SignAgain { at: ack.at }
+        }
+        (Code::NeedFull, Kind::Report) if !tries.whole => {
+            tries.whole = true;
+            Decision::SendWhole
         }
         (Code::DuplicateId, _) => other.map_or(Decision::Hold(Reason::DuplicateId), Decision::TakeId),
         (Code::Replayed, _) => Decision::NewBoot,
@@ -379,6 +387,16 @@ mod tests {
         let mut decide = || next(Kind::Report, OWN, answered(Code::ClockSkew, None), &mut tries, 1, true);
         assert_eq!(decide(), Decision::SignAgain { at: 5 });
         assert_eq!(decide(), Decision::Hold(Reason::ClockSkew));
+    }
+
+    #[test]
+    fn a_report_is_sent_whole_once_when_the_manager_asks_for_that() {
+        let mut tries = Tries::default();
+        let mut decide = || next(Kind::Report, OWN, answered(Code::NeedFull, None), &mut tries, 1, true);
+        assert_eq!(decide(), Decision::SendWhole);
+        let held = Decision::Hold(Reason::Unexpected(Code::NeedFull));
+        assert_eq!(decide(), held);
+        assert_eq!(first(Kind::Register, answered(Code::NeedFull, None)), held);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gate::{Answer, Reply, Request};
 use proto::ack::Code;
-use proto::envelope::{self, Envelope, Header};
+use proto::envelope::{Envelope, Header};
 use proto::limits::{agent_path, manager_path};
 use proto::psk::Secret;
 use proto::sign::Kind;
@@ -110,7 +110,7 @@ impl Forwarder {
                 refusal.message()
             );
             let (status, bytes) = refusal.answer(&envelope.header, secret, now);
-            Answer::new(status, envelope::MEDIA_TYPE, bytes)
+            Answer::bare(status, bytes)
         };
         let ways = match onward {
             Err(refusal) => return Ok(refuse(refusal)),
@@ -121,7 +121,7 @@ impl Forwarder {
         match self.send(envelope, secret, now, &ways) {
             Some((status, bytes)) => {
                 counters.passed.add();
-                Ok(Answer::new(status, envelope::MEDIA_TYPE, bytes))
+                Ok(Answer::bare(status, bytes))
             }
             None => {
                 counters.no_way.add();

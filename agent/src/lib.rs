@@ -4,6 +4,7 @@
 //! collect ─▶ report ─▶ message ─▶ courier ─▶ push ─▶ manager or a relay   every 30 s, by cycle
 //!  (parse)              (clock,    (deliver: what an answer means,
 //!                       psk_keeper) route: which way next)  └─▶ spool: what waits
+//!                        basis: as a difference to which report
 //! gate ─▶ api ─▶ shared ◀─ cycle                            what neighbours and admins ask
 //!          └─▶ forward ─▶ push    (relay: may it pass)       messages of other agents
 //! cycle ─▶ probes ─▶ discover                               who runs an agent, how far away
@@ -15,6 +16,7 @@ pub mod api;
 pub mod api_error;
 pub mod atomic;
 pub mod backoff;
+pub mod basis;
 pub mod check;
 pub mod cli;
 pub mod clock;

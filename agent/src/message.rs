@@ -9,6 +9,7 @@ use proto::sign::Kind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::basis::Form;
 use crate::clock::{self, Clock, Moment};
 
 /// One message. Its boot, tick and nonce stay when it is sent again, even by a later start of the
@@ -80,15 +81,17 @@ impl Message {
         Self { kind: Kind::Register, boot, tick: 0, nonce, json, observed: None }
     }
 
-    /// Signs it for sending at `now`. A report whose time turns out to be wrong, because the clock
-    /// was learned or set since, gets the right one first.
-    pub fn seal(&mut self, agent: AgentId, secret: &Secret, clock: Clock, now: Moment) -> Sealed {
-        self.restamp(clock, now);
+    /// Signs it for sending in that form at `sent_at`.
+    #[must_use]
+    pub fn seal(&self, agent: AgentId, secret: &Secret, form: &Form<'_>, sent_at: i64) -> Sealed {
         let Self { kind, boot, tick, nonce, ref json, .. } = *self;
-        Draft { kind, agent, boot, tick, nonce, json }.seal(secret, clock.manager_time(now))
+        let draft = Draft { kind, agent, boot, tick, nonce, json };
+        draft.seal_as(form.encoding.clone(), &form.payload, secret, sent_at)
     }
 
-    fn restamp(&mut self, clock: Clock, now: Moment) {
+    /// Gives a report the right time before it is sent at `now`, where the one in it turns out to be
+    /// wrong because the clock was learned or set since.
+    pub fn restamp(&mut self, clock: Clock, now: Moment) {
         let Some(observed) = &mut self.observed else { return };
         let at = clock.manager_time_then(observed.then, now);
         if observed.settled || !clock::differ(at, observed.at) {
@@ -128,7 +131,9 @@ mod tests {
 
     fn sealed(message: &mut Message, clock: Clock, now: Moment) -> (Report, i64) {
         let secret = Secret::new("correct horse battery staple").unwrap();
-        let sealed = message.seal(AgentId([1; 16]), &secret, clock, now);
+        message.restamp(clock, now);
+        let form = Form::whole(&message.json);
+        let sealed = message.seal(AgentId([1; 16]), &secret, &form, clock.manager_time(now));
         let envelope = Envelope::parse(&sealed.bytes).unwrap();
         assert!(envelope.is_signed_with(&secret));
         (Report::from_json(&envelope.json().unwrap()).unwrap(), envelope.header.sent_at)

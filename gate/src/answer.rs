@@ -22,13 +22,14 @@ pub struct Answer {
     status: StatusCode,
     headers: Vec<Header>,
     body: Body,
+    bare: bool,
 }
 
 impl Answer {
     /// An answer with a body of the given media type.
     #[must_use]
     pub fn new(status: u16, content_type: &str, body: impl Into<Body>) -> Self {
-        let answer = Self { status: StatusCode(status), headers: Vec::new(), body: body.into() };
+        let answer = Self { status: StatusCode(status), headers: Vec::new(), body: body.into(), bare: false };
         answer.with_header("Content-Type", content_type)
     }
 
@@ -47,7 +48,14 @@ impl Answer {
     /// No body and no media type.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status: StatusCode(status), headers: Vec::new(), body: Body::Static(b"") }
+        Self { status: StatusCode(status), headers: Vec::new(), body: Body::Static(b""), bare: false }
+    }
+
+    /// An answer for programs that need nothing but its length beside the body: no media type, no date,
+    /// no server's name.
+    #[must_use]
+    pub fn bare(status: u16, body: impl Into<Body>) -> Self {
+        Self { status: StatusCode(status), headers: Vec::new(), body: body.into(), bare: true }
     }
 
     /// Adds a header field. Safe for text from outside: what is not visible ASCII, space or tab in `value`
@@ -92,6 +100,15 @@ impl Answer {
     /// the head alone, with the length that GET would have had.
     pub(crate) fn print(self, without_body: bool) -> Printed {
         let length = self.body.bytes().len();
+        if self.bare {
+            let reason = self.status.default_reason_phrase();
+            let head = format!(
+                "HTTP/1.1 {} {reason}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n",
+                self.status.0
+            );
+            let body = if without_body { Body::Static(b"") } else { self.body };
+            return Printed { head: head.into_bytes(), body };
+        }
         let bodiless = matches!(self.status.0, 100..=199 | 204 | 304);
         let mut headers = self.headers;
         headers.extend(Header::from_bytes("Server", "gate"));
@@ -219,6 +236,12 @@ mod tests {
         }
         assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
         assert_eq!(body, big);
+    }
+
+    #[test]
+    fn a_bare_answer_has_a_length_and_closes() {
+        let text = printed(Answer::bare(409, b"abc".to_vec()), false);
+        assert_eq!(text, "HTTP/1.1 409 Conflict\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
     }
 
     #[test]

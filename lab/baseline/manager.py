@@ -9,6 +9,8 @@ has it.
     PSK=... DATABASE=... gunicorn -w 2 -b ... manager:app
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -84,27 +86,47 @@ def sign(key, fields):
 def answer(header, code, status, details):
     at = int(time.time() * 1000)
     payload = json.dumps(details).encode()
-    fields = [DOMAIN, b"ack", bytes.fromhex(header["nonce"]), bytes.fromhex(header["mac"])]
+    fields = [DOMAIN, b"ack", header["nonce"], header["mac"]]
     mac = sign(ACK_KEY, [*fields, struct.pack(">q", at), code.encode(), payload])
-    head = {"v": 1, "kind": "ack", "nonce": header["nonce"], "at": at, "code": code, "mac": mac.hex()}
-    return json.dumps(head).encode() + b"\n" + payload, status
+    tag = base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+    return f"k1 ack {code} {at} {tag}\n".encode() + payload, status
+
+
+def unbase64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def parse(line):
+    """The header line's fields; ids and the MAC as bytes."""
+    magic, kind, agent, boot, tick, sent_at, nonce, encoding, mac = line.decode().split(" ")
+    if magic != "k1":
+        raise ValueError(magic)
+    return {
+        "kind": kind,
+        "agent": unbase64(agent),
+        "boot": unbase64(boot),
+        "tick": int(tick),
+        "sent_at": int(sent_at),
+        "nonce": unbase64(nonce),
+        "encoding": encoding,
+        "mac": unbase64(mac),
+    }
 
 
 def is_authentic(header, payload):
-    ids = [bytes.fromhex(header[name]) for name in ("agent", "boot")]
+    ids = [header["agent"], header["boot"]]
     numbers = [struct.pack(">Q", header["tick"]), struct.pack(">q", header["sent_at"])]
-    encoding = header.get("encoding", "json").encode()
-    fields = [DOMAIN, b"report", *ids, *numbers, bytes.fromhex(header["nonce"]), encoding, payload]
-    return hmac.compare_digest(sign(REPORT_KEY, fields), bytes.fromhex(header["mac"]))
+    fields = [DOMAIN, b"report", *ids, *numbers, header["nonce"], header["encoding"].encode(), payload]
+    return hmac.compare_digest(sign(REPORT_KEY, fields), header["mac"])
 
 
 @app.post("/status/updates")
 def updates():
     head, _, payload = request.get_data().partition(b"\n")
     try:
-        header = json.loads(head)
+        header = parse(head)
         authentic = header["kind"] == "report" and is_authentic(header, payload)
-    except (ValueError, KeyError, struct.error):
+    except (ValueError, binascii.Error, struct.error):
         return {"error": "bad_envelope"}, 400
     if not authentic:
         return {"error": "bad_mac"}, 403
@@ -112,7 +134,7 @@ def updates():
     if abs(header["sent_at"] - now) > SKEW_MS:
         return answer(header, "clock_skew", 409, {})
     try:
-        if header.get("encoding") == "deflate":
+        if header["encoding"] == "deflate":
             payload = zlib.decompressobj(-15).decompress(payload, INFLATED_MAX)
         report = json.loads(payload)
         system = report["system"]
@@ -122,27 +144,28 @@ def updates():
 
 
 def store(header, payload, report, system, now):
-    database, agent, tick = db(), header["agent"], header["tick"]
+    database, tick = db(), header["tick"]
+    agent, boot, nonce = (header[name].hex() for name in ("agent", "boot", "nonce"))
     database.execute("BEGIN IMMEDIATE")
-    known = database.execute("SELECT 1 FROM nonces WHERE agent_id = ? AND nonce = ?", (agent, header["nonce"]))
+    known = database.execute("SELECT 1 FROM nonces WHERE agent_id = ? AND nonce = ?", (agent, nonce))
     if known.fetchone():
         database.rollback()
-        return answer(header, "already_stored", 200, {"top": tick})
+        return answer(header, "already_stored", 200, {})
     try:
         database.execute(
             "INSERT INTO reports (agent_id, boot, tick, nonce, received_at, payload) VALUES (?, ?, ?, ?, ?, ?)",
-            (agent, header["boot"], tick, header["nonce"], now, payload),
+            (agent, boot, tick, nonce, now, payload),
         )
     except sqlite3.IntegrityError:
         database.rollback()
         return answer(header, "replayed", 409, {})
-    database.execute("INSERT INTO nonces VALUES (?, ?, ?)", (agent, header["nonce"], tick))
+    database.execute("INSERT INTO nonces VALUES (?, ?, ?)", (agent, nonce, tick))
     database.execute("DELETE FROM nonces WHERE agent_id = ? AND tick <= ?", (agent, tick - NONCES))
     database.execute(
         "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET"
         " hostname = excluded.hostname, version = excluded.version, os = excluded.os,"
         " last_seen = excluded.last_seen, boot = excluded.boot, tick = excluded.tick",
-        (agent, system["hostname"], report["agent_version"], system["os"], now, now, header["boot"], tick),
+        (agent, system["hostname"], report["agent_version"], system["os"], now, now, boot, tick),
     )
     database.executemany(
         "INSERT INTO agent_interfaces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -159,7 +182,7 @@ def store(header, payload, report, system, now):
         [edge_row(agent, device, peer, now) for device in system["wireguard"] for peer in device["peers"]],
     )
     database.commit()
-    return answer(header, "stored", 200, {"top": tick})
+    return answer(header, "stored", 200, {})
 
 
 def interface_row(agent, interface, now):

@@ -441,15 +441,18 @@ impl Random {
                 bytes.truncate(self.below(bytes.len()));
                 bytes
             }
-            // JSON with the right names and the wrong things in them.
+            // A header line with wrong things in some of its fields.
             _ => {
-                let values = ["null", "-1", "1e999", "[]", "{}", "\"\"", "18446744073709551616", "true"];
-                let value = |random: &mut Self| values[random.below(values.len())];
-                let names =
-                    ["v", "kind", "agent", "boot", "tick", "sent_at", "nonce", "encoding", "mac", "path"];
-                let fields: Vec<String> =
-                    names.iter().map(|name| format!("\"{name}\":{}", value(self))).collect();
-                format!("{{{}}}\n{}", fields.join(","), Nonce(self.id())).into_bytes()
+                let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                let line = String::from_utf8(line.to_vec()).unwrap();
+                let mut fields: Vec<&str> = line.split(' ').collect();
+                let values =
+                    ["", "-1", "1e999", "k2", "delta.", "delta.7", "18446744073709551616", "AAAA", "a.b.c"];
+                for _ in 0..=self.below(3) {
+                    let at = self.below(fields.len());
+                    fields[at] = values[self.below(values.len())];
+                }
+                format!("{}\n{}", fields.join(" "), Nonce(self.id())).into_bytes()
             }
         }
     }

@@ -376,11 +376,11 @@ fn attack(relay: SocketAddr, own: AgentId) -> BTreeMap<&'static str, BTreeSet<u1
     note("full_path", &hop(&insider, 3));
     note("forged_path", &hop(&stranger, 1));
     for (what, hops) in [("path_of_5", 5), ("path_of_1000", 1000)] {
-        let mut header = String::from_utf8(hop(&insider, 1)).unwrap();
-        let (at, end) = (header.find("\"path\":[").unwrap() + 8, header.find("]}\n").unwrap());
-        let entry = header[at..end].to_owned();
-        header.replace_range(at..end, &vec![entry; hops].join(","));
-        note(what, header.as_bytes());
+        let message = hop(&insider, 1);
+        let end = message.iter().position(|&byte| byte == b'\n').unwrap();
+        let at = message[..end].iter().rposition(|&byte| byte == b' ').unwrap();
+        let entries = message[at..end].repeat(hops);
+        note(what, &[&message[..at], &entries, &message[end..]].concat());
     }
     note("oversized", &vec![b'x'; 1 << 20]);
     let slow: Vec<_> = (0..20).filter_map(|_| TcpStream::connect(relay).ok()).collect();

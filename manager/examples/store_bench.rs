@@ -8,15 +8,17 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 
+use kattila_manager::bases::{Bases, Kept};
 use kattila_manager::clock::now_ms;
-use kattila_manager::intake;
+use kattila_manager::content::Content;
+use kattila_manager::intake::{self, Learned};
 use kattila_manager::psks::Psks;
-use kattila_manager::store::{self, writer::Delivery};
+use kattila_manager::store::{self, Readers, writer::Delivery};
 use kattila_manager::verify;
 use proto::ack::Code;
+use proto::delta::Base;
 use proto::envelope::Envelope;
 use proto::psk::Secret;
-use proto::report::Report;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,20 +28,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let psks = Psks { accepted: vec![(1, Secret::new(&std::env::var("PSK")?)?)], retired: Vec::new() };
     let bytes = std::fs::read(file)?;
     let envelopes = split(&bytes)?;
+    let database = Path::new(database);
+    let worker = Worker { psks, bases: Bases::default(), readers: Readers::new(database) };
     match stage.as_str() {
         "read" => {}
         "parse" => {
             for envelope in envelopes {
-                let json = Envelope::parse(envelope)?.json()?;
-                std::hint::black_box(Report::from_json(&json)?);
+                std::hint::black_box(worker.content(&Envelope::parse(envelope)?)?);
             }
         }
         "verify" => {
             for envelope in envelopes {
-                std::hint::black_box(delivery(envelope, &psks)?);
+                std::hint::black_box(worker.delivery(envelope)?);
             }
         }
-        "store" => write(Path::new(database), &envelopes, batch.parse()?, &psks)?,
+        "store" => write(database, &envelopes, batch.parse()?, &worker)?,
         _ => return Err(format!("there is no stage {stage}").into()),
     }
     Ok(())
@@ -56,31 +59,54 @@ fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     Ok(envelopes)
 }
 
-/// What a worker of the daemon does with a report before the writer has it.
-fn delivery(bytes: &[u8], psks: &Psks) -> Result<Delivery, Box<dyn Error>> {
-    let envelope = Envelope::parse(bytes)?;
-    let verified = verify::authentic(&envelope, psks).map_err(|reject| reject.to_string())?;
-    let received_at = now_ms();
-    verify::fresh(&envelope.header, received_at).map_err(|reject| reject.to_string())?;
-    let json = envelope.json()?.into_owned();
-    let report = Box::new(Report::from_json(&json)?);
-    let payload = Ok((json, report));
-    Ok(Delivery { header: envelope.header, received_at, psk: verified.psk, path: verified.path, payload })
+/// What a worker of the daemon knows.
+struct Worker {
+    psks: Psks,
+    bases: Bases,
+    readers: Readers,
 }
 
-fn write(database: &Path, envelopes: &[&[u8]], batch: usize, psks: &Psks) -> Result<(), Box<dyn Error>> {
+impl Worker {
+    /// What a report says. A whole one is a base at once, under no number: the one that it is stored
+    /// under takes its place.
+    fn content(&self, envelope: &Envelope<'_>) -> Result<Content, Box<dyn Error>> {
+        let now = now_ms();
+        let content = Content::read(envelope, &self.bases, &self.readers, now);
+        let content = content.map_err(|reject| reject.to_string())?;
+        if let Some(json) = content.form.clone().whole(content.payload.clone()) {
+            let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
+            let kept = Kept { no: 0, boot, tick, received_at: now, base: Base::new(json) };
+            self.bases.put([(agent, kept)], now);
+        }
+        Ok(content)
+    }
+
+    /// What is done with a report before the writer has it.
+    fn delivery(&self, bytes: &[u8]) -> Result<Delivery, Box<dyn Error>> {
+        let envelope = Envelope::parse(bytes)?;
+        let verified = verify::authentic(&envelope, &self.psks).map_err(|reject| reject.to_string())?;
+        let received_at = now_ms();
+        verify::fresh(&envelope.header, received_at).map_err(|reject| reject.to_string())?;
+        let content = Ok(self.content(&envelope)?);
+        Ok(Delivery { header: envelope.header, received_at, psk: verified.psk, path: verified.path, content })
+    }
+}
+
+fn write(database: &Path, envelopes: &[&[u8]], batch: usize, worker: &Worker) -> Result<(), Box<dyn Error>> {
     let connection = store::open(database).map_err(|error| error.to_string())?;
     let mut fleet = HashMap::new();
     for batch in envelopes.chunks(batch.max(1)) {
+        let mut learned = Learned::default();
         let transaction = connection.unchecked_transaction()?;
         for envelope in batch {
-            let filed = intake::report(&transaction, &mut fleet, delivery(envelope, psks)?, &mut Vec::new());
+            let filed = intake::report(&transaction, &mut fleet, worker.delivery(envelope)?, &mut learned);
             let ack = filed.map_err(|error| error.to_string())?.map_err(|reject| reject.to_string())?;
             if ack.code != Code::Stored {
                 return Err(format!("a report was answered {}", ack.code).into());
             }
         }
         transaction.commit()?;
+        worker.bases.put(learned.bases, now_ms());
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::alarm;
 use crate::alarm::keeper::Desk;
 use crate::alarm::notify::{Failures, Target};
 use crate::atlas::{self, Atlas};
+use crate::bases::Bases;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::Error;
@@ -55,8 +56,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     psks::first(&source, &connection, &psk_health).map_err(at_database)?;
     let (fleet, psks) = (SharedFleet::default(), SharedPsks::default());
     let (tell, news) = sync_channel(atlas::QUEUE);
-    let (writer, writing) =
-        Writer::start(connection, Arc::clone(&fleet), Arc::clone(&psks), tell).map_err(at_database)?;
+    let bases: Arc<Bases> = Arc::default();
+    let shared = (Arc::clone(&fleet), Arc::clone(&psks), Arc::clone(&bases));
+    let (writer, writing) = Writer::start(connection, shared, tell).map_err(at_database)?;
     let atlas = Atlas::default();
     let (nudge, nudged) = Nudge::new();
     let refusals: Arc<Refusals> = Arc::default();
@@ -109,6 +111,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         config: config.clone(),
         writer: writer.clone(),
         readers: Readers::new(&config.database),
+        bases,
         fleet,
         atlas,
         alarms: desk,

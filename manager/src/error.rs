@@ -85,6 +85,8 @@ pub enum Reject {
     DuplicateId,
     /// The payload is not what its kind asks for.
     Payload(ReportError),
+    /// The payload is the difference to a report that is not here, or in an unknown encoding.
+    NeedFull,
     /// The database does not take it now.
     Unavailable,
     /// The fleet is as large as it may be.
@@ -100,7 +102,7 @@ pub enum Reject {
 }
 
 /// How many kinds of refusal there are.
-pub const REJECTS: usize = 19;
+pub const REJECTS: usize = 20;
 
 impl Reject {
     /// The stable name of the reason.
@@ -116,6 +118,7 @@ impl Reject {
             Self::Replayed => "replayed",
             Self::DuplicateId => "duplicate_id",
             Self::Payload(_) => "bad_payload",
+            Self::NeedFull => "need_full",
             Self::Unavailable => "unavailable",
             Self::FleetFull => "fleet_full",
             Self::NoAdminSecret => "no_admin_secret",
@@ -139,7 +142,7 @@ impl Reject {
             Self::BadMac | Self::OldPsk | Self::BadPath => 401,
             Self::NoAdminSecret => 403,
             Self::NoSuchAgent | Self::NoSuchAlarm => 404,
-            Self::ClockSkew { .. } | Self::Replayed | Self::DuplicateId => 409,
+            Self::ClockSkew { .. } | Self::Replayed | Self::DuplicateId | Self::NeedFull => 409,
             Self::Payload(_) => 422,
             Self::Unavailable | Self::FleetFull => 503,
             Self::Denied(denied) => denied.status(),
@@ -153,6 +156,7 @@ impl Reject {
             Self::ClockSkew { .. } => Some(Code::ClockSkew),
             Self::Replayed => Some(Code::Replayed),
             Self::DuplicateId => Some(Code::DuplicateId),
+            Self::NeedFull => Some(Code::NeedFull),
             Self::Payload(_) | Self::NoSuchAgent | Self::NoSuchAlarm => Some(Code::BadPayload),
             Self::Unavailable | Self::FleetFull => Some(Code::Unavailable),
             _ => None,
@@ -172,6 +176,7 @@ impl Reject {
             Self::Replayed => "every new message needs a tick and a nonce of its own",
             Self::DuplicateId => "take the id in this answer, or register again",
             Self::Payload(_) => "the sender's version does not fit; sending it again is no use",
+            Self::NeedFull => "send the same report whole, as JSON or deflated",
             Self::Unavailable => "try again later; GET /status/healthcheck says what is wrong",
             Self::FleetFull => "reset agents that are gone: manager -reset ID",
             Self::NoAdminSecret => "set ADMIN_SECRET_FILE to a file with mode 0600",
@@ -193,6 +198,7 @@ pub const ALL_CODES: [&str; REJECTS] = [
     "replayed",
     "duplicate_id",
     "bad_payload",
+    "need_full",
     "unavailable",
     "fleet_full",
     "no_admin_secret",
@@ -220,6 +226,7 @@ impl fmt::Display for Reject {
             Self::Replayed => f.write_str("another message had this tick or nonce"),
             Self::DuplicateId => f.write_str("another host uses this agent id"),
             Self::Payload(error) => error.fmt(f),
+            Self::NeedFull => f.write_str("the report that this one is the difference to is not here"),
             Self::Unavailable => f.write_str("the manager cannot store messages now"),
             Self::FleetFull => f.write_str("the manager has as many agents as it may have"),
             Self::NoAdminSecret => f.write_str("the manager has no admin secret, so it takes no orders"),

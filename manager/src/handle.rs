@@ -10,7 +10,7 @@ use proto::envelope::{Envelope, Header};
 use proto::ids::AgentId;
 use proto::limits::TEXT_MAX;
 use proto::psk::Secret;
-use proto::report::{Report, ReportError};
+use proto::report::ReportError;
 use proto::sign::Kind;
 use serde::Deserialize;
 
@@ -18,8 +18,10 @@ use crate::access::Access;
 use crate::admin;
 use crate::alarm::{self, keeper::Desk};
 use crate::atlas::Atlas;
+use crate::bases::Bases;
 use crate::clock::now_ms;
 use crate::config::Config;
+use crate::content::Content;
 use crate::error::{Reject, StoreError};
 use crate::export;
 use crate::fleet::SharedFleet;
@@ -42,6 +44,8 @@ pub struct Context {
     pub writer: Writer,
     /// Connections that read.
     pub readers: Readers,
+    /// Reports that others are the difference to.
+    pub bases: Arc<Bases>,
     /// The fleet as it is.
     pub fleet: SharedFleet,
     /// The live map.
@@ -206,11 +210,9 @@ fn report(context: &Arc<Context>, request: &Request, reply: Reply) {
     if let Err(skew) = verify::fresh(&envelope.header, received_at) {
         return respond(Err(skew));
     }
-    let payload =
-        json(&envelope).and_then(|json| Ok((Box::new(Report::from_json(&json)?), json.into_owned())));
-    let payload = payload.map(|(report, json)| (json, report));
+    let content = Content::read(&envelope, &context.bases, &context.readers, received_at);
     let Verified { psk, path, .. } = verified;
-    let delivery = Delivery { header: envelope.header, received_at, psk, path, payload };
+    let delivery = Delivery { header: envelope.header, received_at, psk, path, content };
     context.writer.report(delivery, respond);
 }
 
@@ -259,7 +261,7 @@ fn checked(context: &Context, agent: AgentId, hardware: &str, at: i64) -> Ack {
     let is_others = !known.is_empty() && !hardware.is_empty() && known != hardware;
     let message =
         if is_others { "checked; this id belongs to other hardware" } else { "checked; nothing was stored" };
-    let details = Details { message: message.to_owned(), agent: (!is_others).then_some(agent), top: None };
+    let details = Details { message: message.to_owned(), agent: (!is_others).then_some(agent) };
     Ack { code: Code::Registered, at, details }
 }
 
@@ -320,6 +322,6 @@ fn refusal_ack(reject: &Reject) -> Ack {
     Ack {
         code: reject.ack().unwrap_or(Code::Unavailable),
         at: now_ms(),
-        details: Details { message: format!("{reject}; {}", reject.hint()), agent, top: None },
+        details: Details { message: format!("{reject}; {}", reject.hint()), agent },
     }
 }

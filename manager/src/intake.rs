@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::atlas::News;
+use crate::bases::Kept;
+use crate::content::Content;
 use crate::error::{Reject, StoreError};
 use crate::fleet::{Agent, Latest};
 use crate::replay::{Replay, Verdict};
@@ -13,6 +15,7 @@ use crate::store::writer::{Delivery, Registration};
 use crate::store::{Connection, agents, reports, structure};
 use crate::topology::Receipt;
 use proto::ack::{Ack, Code, Details};
+use proto::delta::Base;
 use proto::envelope::Header;
 use proto::ids::{AgentId, BootId};
 use proto::report::Report;
@@ -40,7 +43,16 @@ pub struct Live {
     flipped_at: i64,
 }
 
-/// Files a report, and adds it to `news` when it tells the present. The inner result is what its
+/// What others must hear of reports once they are committed.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// Those that tell the present.
+    pub news: Vec<News>,
+    /// Those that later ones may be the difference to.
+    pub bases: Vec<(AgentId, Kept)>,
+}
+
+/// Files a report, and notes in `learned` what others must hear of it. The inner result is what its
 /// sender is told; the outer one fails the transaction.
 ///
 /// # Errors
@@ -49,22 +61,21 @@ pub fn report(
     connection: &Connection,
     fleet: &mut HashMap<AgentId, Live>,
     delivery: Delivery,
-    news: &mut Vec<News>,
+    learned: &mut Learned,
 ) -> Result<Result<Ack, Reject>, StoreError> {
-    let Delivery { header, received_at: now, psk, path, payload } = delivery;
+    let Delivery { header, received_at: now, psk, path, content } = delivery;
     let known = live(connection, fleet, header.agent)?;
     let seen = known.map_or(Ok(Verdict::New), |live| seen(connection, live, &header))?;
     match seen {
         Verdict::New | Verdict::AskStore => {}
         Verdict::Stored => {
-            let top = fleet.get(&header.agent).and_then(|live| live.replay.boot(header.boot));
-            return Ok(Ok(ack(Code::AlreadyStored, now, top.map(|boot| boot.window.top()))));
+            return Ok(Ok(ack(Code::AlreadyStored, now)));
         }
         Verdict::Replayed => return Ok(Err(Reject::Replayed)),
     }
-    let (json, report) = match payload {
-        Ok(payload) => payload,
-        Err(error) => return Ok(Err(Reject::Payload(error))),
+    let Content { payload, form, report } = match content {
+        Ok(content) => content,
+        Err(reject) => return Ok(Err(reject)),
     };
     let live = match fleet.entry(header.agent) {
         Entry::Occupied(known) => known.into_mut(),
@@ -99,10 +110,11 @@ pub fn report(
         psk,
         late: place == Place::Late,
         path: &path,
-        payload: &json,
+        form: &form,
+        payload: &payload,
     };
     let Some(no) = reports::insert(connection, &new)? else {
-        return Ok(Ok(ack(Code::AlreadyStored, now, None)));
+        return Ok(Ok(ack(Code::AlreadyStored, now)));
     };
     live.replay.mark(header.boot, header.tick, header.nonce);
     live.agent.last_seen = Some(now);
@@ -110,10 +122,13 @@ pub fn report(
         let (agent, boot, tick) = (header.agent, header.boot, header.tick);
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, &report, now)?;
-        news.push(News::Report(receipt, report));
+        learned.news.push(News::Report(receipt, report));
     }
-    let top = live.replay.boot(header.boot).map(|boot| boot.window.top());
-    Ok(Ok(ack(Code::Stored, now, top)))
+    if let Some(json) = form.whole(payload) {
+        let (boot, tick, base) = (header.boot, header.tick, Base::new(json));
+        learned.bases.push((header.agent, Kept { no, boot, tick, received_at: now, base }));
+    }
+    Ok(Ok(ack(Code::Stored, now)))
 }
 
 /// Confirms an agent's id at first contact, or issues another when other hardware holds it.
@@ -283,6 +298,6 @@ fn is_full(connection: &Connection) -> Result<bool, StoreError> {
     Ok(last >= FLEET_MAX)
 }
 
-fn ack(code: Code, now: i64, top: Option<u64>) -> Ack {
-    Ack { code, at: now, details: Details { top, ..Details::default() } }
+fn ack(code: Code, now: i64) -> Ack {
+    Ack { code, at: now, details: Details::default() }
 }

@@ -5,6 +5,7 @@
 //! request   what is asked for           reply    what is answered
 //! access    who may read: address, token, Host; `networks` knows what lies in WireGuard
 //! verify    authentic and fresh?        replay   seen before?
+//! content   what a payload says         bases    the reports that others are the difference to
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
 //! web       the page's own files          export   what other programs read
@@ -17,11 +18,13 @@ pub mod access;
 pub mod admin;
 pub mod alarm;
 pub mod atlas;
+pub mod bases;
 pub mod call;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod daemon;
 pub mod enroll;
 pub mod error;

@@ -1,7 +1,6 @@
 //! What was decided -> an HTTP answer.
 
 use gate::Answer;
-use proto::envelope::MEDIA_TYPE;
 use serde::Serialize;
 
 use crate::error::Reject;
@@ -10,7 +9,7 @@ use crate::request::Unserved;
 /// A signed answer.
 #[must_use]
 pub fn signed(status: u16, bytes: Vec<u8>) -> Answer {
-    Answer::new(status, MEDIA_TYPE, bytes)
+    Answer::bare(status, bytes)
 }
 
 /// A value as JSON, not to be kept by caches.

@@ -19,6 +19,7 @@ use kattila_manager::alarm::facts::{ManagerFacts, Reporter, reporters};
 use kattila_manager::alarm::keeper::evaluate;
 use kattila_manager::alarm::watch::Watches;
 use kattila_manager::atlas::News;
+use kattila_manager::content::Content;
 use kattila_manager::fleet as seen;
 use kattila_manager::intake::{self, Live};
 use kattila_manager::store::writer::Delivery;
@@ -216,12 +217,12 @@ impl World {
         let draft = Draft { kind, agent: id_of(host), boot: how.boot, tick: how.tick, nonce, json: &json };
         let sealed = draft.seal(&psk, sent_at);
         let header = Envelope::parse(&sealed.bytes).unwrap().header;
-        let payload = Ok((json, Box::new(report)));
-        let delivery = Delivery { header, received_at: now, psk: how.psk, path: how.path, payload };
-        let mut news = Vec::new();
-        let outcome = intake::report(&self.db, &mut self.live, delivery, &mut news).unwrap();
+        let content = Ok(Content::from_json(json).unwrap());
+        let delivery = Delivery { header, received_at: now, psk: how.psk, path: how.path, content };
+        let mut learned = intake::Learned::default();
+        let outcome = intake::report(&self.db, &mut self.live, delivery, &mut learned).unwrap();
         assert!(outcome.is_ok(), "{}: {outcome:?}", case.about);
-        for news in news {
+        for news in learned.news {
             let News::Report(receipt, report) = news else { continue };
             if self.state.apply(&receipt, &report) != Applied::Late {
                 self.watches.note(&receipt, &report);

@@ -1,13 +1,15 @@
 //! Answers to signed messages: as signed as the messages, and bound to the one that they answer.
 //!
-//! An answer has the envelope's form, a header line and a payload. Its MAC covers the nonce *and*
-//! the MAC of the message, so an answer to an earlier sending of the same message does not pass.
+//! An answer has the envelope's form, a header line and a payload, which may be empty. Its MAC covers
+//! the nonce *and* the MAC of the message, so an answer to another message, or to an earlier sending
+//! of the same one, does not pass.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, Nonce};
+use crate::envelope::MAGIC;
+use crate::ids::{AgentId, Nonce, from_base64, to_base64};
 use crate::limits;
 use crate::psk::Secret;
 use crate::sign::{DOMAIN, Kind, Tag};
@@ -31,6 +33,8 @@ pub enum Code {
     DuplicateId,
     /// The payload is not what its kind asks for; sending it again is no use.
     BadPayload,
+    /// The payload is in an encoding that the manager cannot read now: send it whole.
+    NeedFull,
     /// It passed too many relays, or this one before.
     RelayRefused,
     /// The receiver could not store it now; try again later.
@@ -46,7 +50,7 @@ impl Code {
         Self::KNOWN.into_iter().find(|code| code.name() == name).unwrap_or(Self::Other)
     }
 
-    const KNOWN: [Self; 10] = [
+    const KNOWN: [Self; 11] = [
         Self::Stored,
         Self::AlreadyStored,
         Self::Registered,
@@ -55,6 +59,7 @@ impl Code {
         Self::Replayed,
         Self::DuplicateId,
         Self::BadPayload,
+        Self::NeedFull,
         Self::RelayRefused,
         Self::Unavailable,
     ];
@@ -71,6 +76,7 @@ impl Code {
             Self::Replayed => "replayed",
             Self::DuplicateId => "duplicate_id",
             Self::BadPayload => "bad_payload",
+            Self::NeedFull => "need_full",
             Self::RelayRefused => "relay_refused",
             Self::Unavailable => "unavailable",
             Self::Other => "other",
@@ -82,7 +88,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::Stored | Self::AlreadyStored | Self::Registered | Self::Done => 200,
-            Self::ClockSkew | Self::Replayed | Self::DuplicateId => 409,
+            Self::ClockSkew | Self::Replayed | Self::DuplicateId | Self::NeedFull => 409,
             Self::BadPayload => 422,
             Self::RelayRefused => 508,
             Self::Unavailable | Self::Other => 503,
@@ -96,16 +102,6 @@ impl fmt::Display for Code {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct AckHeader {
-    v: u32,
-    kind: Kind,
-    nonce: Nonce,
-    at: i64,
-    code: String,
-    mac: Tag,
-}
-
 /// What an answer says beside its code.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -113,9 +109,6 @@ pub struct Details {
     /// A sentence for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The highest tick stored of this agent and boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top: Option<u64>,
     /// The id to use from now on ([`Code::Registered`], [`Code::DuplicateId`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
@@ -137,9 +130,7 @@ pub struct Ack {
 pub enum AckError {
     /// They have not the form of an answer.
     Malformed,
-    /// They answer another message.
-    OtherMessage,
-    /// The MAC is not that of the PSK's holder.
+    /// The MAC is not that of the PSK's holder, or answers another message.
     BadMac,
 }
 
@@ -147,8 +138,7 @@ impl fmt::Display for AckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "the answer is not an answer of this protocol",
-            Self::OtherMessage => "the answer belongs to another message",
-            Self::BadMac => "the answer is not signed with the PSK",
+            Self::BadMac => "the answer is not signed for this message with the PSK",
         })
     }
 }
@@ -158,13 +148,13 @@ impl std::error::Error for AckError {}
 /// Writes and signs an answer to the message named by `nonce` and `request_mac`.
 #[must_use]
 pub fn seal(ack: &Ack, nonce: Nonce, request_mac: &Tag, secret: &Secret) -> Vec<u8> {
-    let payload = serde_json::to_vec(&ack.details).expect("details are plain data");
-    let fields = fields(nonce, request_mac, ack.at, ack.code.name());
-    let mac = secret.key(Kind::Ack).sign(&with_payload(&fields, &payload));
-    let header =
-        AckHeader { v: 1, kind: Kind::Ack, nonce, at: ack.at, code: ack.code.name().to_owned(), mac };
-    let mut bytes = serde_json::to_vec(&header).expect("a header is plain data");
-    bytes.push(b'\n');
+    let payload = match ack.details == Details::default() {
+        true => Vec::new(),
+        false => serde_json::to_vec(&ack.details).expect("details are plain data"),
+    };
+    let code = ack.code.name();
+    let mac = mac(nonce, request_mac, ack.at, code, &payload, |fields| secret.key(Kind::Ack).sign(fields));
+    let mut bytes = format!("{MAGIC} {} {code} {} {}\n", Kind::Ack, ack.at, to_base64(&mac.0)).into_bytes();
     bytes.extend_from_slice(&payload);
     bytes
 }
@@ -174,38 +164,40 @@ pub fn seal(ack: &Ack, nonce: Nonce, request_mac: &Tag, secret: &Secret) -> Vec<
 /// # Errors
 /// See [`AckError`]. An answer that fails must be taken as no answer at all.
 pub fn open(bytes: &[u8], nonce: Nonce, request_mac: &Tag, secret: &Secret) -> Result<Ack, AckError> {
-    let end = bytes.iter().take(limits::HEADER_MAX).position(|&byte| byte == b'\n');
-    let (header, payload) = bytes.split_at(end.ok_or(AckError::Malformed)?);
-    let payload = &payload[1..];
-    let header: AckHeader = serde_json::from_slice(header).map_err(|_| AckError::Malformed)?;
-    if header.v != 1 || header.kind != Kind::Ack {
-        return Err(AckError::Malformed);
-    }
-    if header.nonce != nonce {
-        return Err(AckError::OtherMessage);
-    }
-    let fields = fields(nonce, request_mac, header.at, &header.code);
-    if !secret.key(Kind::Ack).verify(&with_payload(&fields, payload), &header.mac) {
+    let (code, at, tag, payload) = split(bytes).ok_or(AckError::Malformed)?;
+    let good = |fields: &[&[u8]]| secret.key(Kind::Ack).verify(fields, &tag);
+    if !mac(nonce, request_mac, at, code, payload, good) {
         return Err(AckError::BadMac);
     }
-    let details = serde_json::from_slice(payload).map_err(|_| AckError::Malformed)?;
-    Ok(Ack { code: Code::from_name(&header.code), at: header.at, details })
+    let details = match payload {
+        b"" => Details::default(),
+        json => serde_json::from_slice(json).map_err(|_| AckError::Malformed)?,
+    };
+    Ok(Ack { code: Code::from_name(code), at, details })
 }
 
-fn fields(nonce: Nonce, request_mac: &Tag, at: i64, code: &str) -> [Vec<u8>; 6] {
-    [
-        DOMAIN.as_bytes().to_vec(),
-        Kind::Ack.name().as_bytes().to_vec(),
-        nonce.0.to_vec(),
-        request_mac.0.to_vec(),
-        at.to_be_bytes().to_vec(),
-        code.as_bytes().to_vec(),
-    ]
+/// Code, time, MAC and payload of an answer.
+fn split(bytes: &[u8]) -> Option<(&str, i64, Tag, &[u8])> {
+    let end = bytes.iter().take(limits::HEADER_MAX).position(|&byte| byte == b'\n')?;
+    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    let fields: Vec<_> = line.splitn(6, ' ').collect();
+    let [MAGIC, kind, code, at, mac] = fields[..] else { return None };
+    let is_ack = kind == Kind::Ack.name();
+    is_ack.then_some((code, at.parse().ok()?, Tag(from_base64(mac)?), &bytes[end + 1..]))
 }
 
-fn with_payload<'a>(fields: &'a [Vec<u8>; 6], payload: &'a [u8]) -> [&'a [u8]; 7] {
-    let [a, b, c, d, e, f] = fields;
-    [a, b, c, d, e, f, payload]
+/// Calls `use_fields` with what the MAC covers, in its order.
+fn mac<T>(
+    nonce: Nonce,
+    request_mac: &Tag,
+    at: i64,
+    code: &str,
+    payload: &[u8],
+    use_fields: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    let kind = Kind::Ack.name().as_bytes();
+    let (domain, at) = (DOMAIN.as_bytes(), at.to_be_bytes());
+    use_fields(&[domain, kind, &nonce.0, &request_mac.0, &at, code.as_bytes(), payload])
 }
 
 #[cfg(test)]
@@ -216,26 +208,32 @@ mod tests {
     fn an_answer_opens_only_for_its_own_message() {
         let psk = Secret::new("correct horse battery staple").unwrap();
         let other = Secret::new("another secret of that length").unwrap();
-        let ack = Ack { code: Code::Stored, at: 5, details: Details { top: Some(9), ..Details::default() } };
+        let ack = Ack {
+            code: Code::Stored,
+            at: 5,
+            details: Details { agent: Some(AgentId([9; 16])), ..Details::default() },
+        };
         let bytes = seal(&ack, Nonce([1; 16]), &Tag([2; 32]), &psk);
-        assert_eq!(open(&bytes, Nonce([1; 16]), &Tag([2; 32]), &psk), Ok(ack));
+        assert_eq!(open(&bytes, Nonce([1; 16]), &Tag([2; 32]), &psk), Ok(ack.clone()));
         let refused = |nonce, mac, secret| open(&bytes, nonce, &mac, secret).unwrap_err();
-        assert_eq!(refused(Nonce([0; 16]), Tag([2; 32]), &psk), AckError::OtherMessage);
+        assert_eq!(refused(Nonce([0; 16]), Tag([2; 32]), &psk), AckError::BadMac);
         assert_eq!(refused(Nonce([1; 16]), Tag([3; 32]), &psk), AckError::BadMac);
         assert_eq!(refused(Nonce([1; 16]), Tag([2; 32]), &other), AckError::BadMac);
-        let changed = String::from_utf8(bytes).unwrap().replace(r#""at":5"#, r#""at":6"#);
+        let changed = String::from_utf8(bytes).unwrap().replace(" 5 ", " 6 ");
         assert_eq!(open(changed.as_bytes(), Nonce([1; 16]), &Tag([2; 32]), &psk), Err(AckError::BadMac));
-        assert_eq!(open(b"<html>\n", Nonce([1; 16]), &Tag([2; 32]), &psk), Err(AckError::Malformed));
+        for malformed in [&b"<html>\n"[..], b"k1 ack stored 5\n", b"k1 report stored 5 x\n"] {
+            assert_eq!(open(malformed, Nonce([1; 16]), &Tag([2; 32]), &psk), Err(AckError::Malformed));
+        }
+        let short = seal(&Ack { details: Details::default(), ..ack }, Nonce([1; 16]), &Tag([2; 32]), &psk);
+        assert!(short.ends_with(b"\n") && short.len() < 70, "{}", short.len());
     }
 
     #[test]
     fn a_code_of_a_later_version_still_verifies() {
         let psk = Secret::new("correct horse battery staple").unwrap();
         let (nonce, request_mac) = (Nonce([1; 16]), Tag([2; 32]));
-        let fields = fields(nonce, &request_mac, 5, "postponed");
-        let mac = psk.key(Kind::Ack).sign(&with_payload(&fields, b"{}"));
-        let header = AckHeader { v: 1, kind: Kind::Ack, nonce, at: 5, code: "postponed".into(), mac };
-        let bytes = [serde_json::to_vec(&header).unwrap(), b"\n{}".to_vec()].concat();
+        let tag = mac(nonce, &request_mac, 5, "postponed", b"{}", |fields| psk.key(Kind::Ack).sign(fields));
+        let bytes = format!("k1 ack postponed 5 {}\n{{}}", to_base64(&tag.0)).into_bytes();
         assert_eq!(open(&bytes, nonce, &request_mac, &psk).unwrap().code, Code::Other);
         assert!(Code::KNOWN.into_iter().all(|code| Code::from_name(code.name()) == code));
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 /// A text that is no identity of the kind asked for.
@@ -53,6 +53,22 @@ fn hex_digit(digit: u8) -> Option<u8> {
         b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
     }
+}
+
+/// Base64 with the alphabet for URLs and without padding (RFC 4648, 5): how an envelope's header
+/// line has bytes.
+#[must_use]
+pub fn to_base64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The `N` bytes that such a text stands for; no two texts stand for the same.
+#[must_use]
+pub fn from_base64<const N: usize>(text: &str) -> Option<[u8; N]> {
+    // The engine wants room for whole groups of three.
+    let mut bytes = [0; 48];
+    let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+    bytes[..len].try_into().ok()
 }
 
 /// A type whose text form is its `Display` and `FromStr`, in JSON too.

@@ -4,6 +4,8 @@
 //! report     what an agent says of its host
 //! envelope   the bytes in which a message travels, and the exact ones that are signed
 //! ack        the answer to it
+//! deflate    payloads made smaller: by themselves, or
+//! delta      as the difference to an earlier report
 //! sign       a key per kind of message, made from the PSK; MAC and verification
 //! psk        the PSK itself and where it comes from; txt reads it from DNS
 //! settings   `.env` and environment variables, the same names on both sides
@@ -14,6 +16,7 @@
 pub mod ack;
 pub mod checklist;
 pub mod deflate;
+pub mod delta;
 pub mod envelope;
 pub mod ids;
 pub mod limits;

@@ -10,12 +10,17 @@ pub const AGENT_PORT: u16 = 5087;
 /// Largest envelope on the wire, header line and payload together. A hub with 1,024 WireGuard
 /// peers needs about 80 KiB deflated (32 bytes of every peer are its key, which does not compress).
 pub const ENVELOPE_MAX: usize = 128 << 10;
-/// Largest header line of an envelope: five fixed fields and three relay hops take under 1 KiB.
+/// Largest header line of an envelope: nine fields and three relay hops take under 500 bytes.
 pub const HEADER_MAX: usize = 2 << 10;
 /// Largest payload after inflation; a payload that inflates to more is refused.
 pub const PAYLOAD_MAX: usize = 512 << 10;
-/// Payloads longer than this travel deflated; shorter ones stay readable JSON.
-pub const DEFLATE_ABOVE: usize = 32 << 10;
+/// Payloads longer than this travel deflated; shorter ones gain little and stay readable JSON.
+pub const DEFLATE_ABOVE: usize = 512;
+/// A report that others are the difference to is replaced by a later one after this long ...
+pub const BASE_AGE: Duration = Duration::from_secs(3600);
+/// ... and the manager reads no difference to one that came longer ago than this. It keeps such
+/// reports that much longer than the others.
+pub const BASE_AGE_MAX: Duration = Duration::from_secs(7200);
 /// Largest answer that an agent reads.
 pub const ANSWER_MAX: usize = 64 << 10;
 

@@ -48,6 +48,15 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let kinds = [Self::Report, Self::Register, Self::Ack, Self::Relay, Self::Reset, Self::Alarm];
+        kinds.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

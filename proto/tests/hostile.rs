@@ -41,10 +41,7 @@ proptest! {
         if let Ok(envelope) = Envelope::parse(&bytes)
             && envelope.is_signed_with(&psk())
         {
-            // Only white space and the like may differ: what was signed is the same.
-            let before = Envelope::parse(&original).unwrap();
-            prop_assert_eq!(envelope.payload, before.payload);
-            prop_assert_eq!(envelope.header.tick, tick);
+            prop_assert!(false, "{:?} for {:?}", bytes, original);
         }
     }
 

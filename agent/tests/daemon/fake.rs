@@ -1,5 +1,6 @@
 //! A manager whose answers a test decides, and the agent's process with a folder of its own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +17,9 @@ use kattila_agent::push::Client;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proto::ack::{self, Ack, Code, Details};
-use proto::envelope::{Envelope, Header};
+use proto::delta::Base;
+use proto::envelope::{Encoding, Envelope, Header, decode};
+use proto::ids::{AgentId, BootId};
 use proto::psk::Secret;
 use proto::report::Report;
 use proto::sign::Kind;
@@ -57,6 +60,8 @@ pub(crate) enum Reaction {
 #[derive(Default)]
 struct Book {
     psks: Vec<Secret>,
+    /// Reports that came whole.
+    bases: HashMap<(AgentId, BootId, u64), Base>,
     received: Vec<Received>,
     /// Messages that no PSK fits.
     refused: usize,
@@ -169,7 +174,16 @@ fn open(book: &Mutex<Book>, request: &Request) -> Option<(Received, Secret)> {
         _ => return None,
     };
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", expected));
-    let json = envelope.json().unwrap().into_owned();
+    let Header { agent, boot, tick, ref encoding, .. } = envelope.header;
+    let mut book = book.lock().unwrap();
+    let base = match *encoding {
+        Encoding::Delta(base) => Some(&book.bases[&(agent, boot, base)]),
+        _ => None,
+    };
+    let json = decode(encoding, envelope.payload, base).unwrap().into_owned();
+    if base.is_none() {
+        book.bases.insert((agent, boot, tick), Base::new(json.as_slice()));
+    }
     let is_report = envelope.header.kind == Kind::Report;
     let report = is_report.then(|| Report::from_json(&json).unwrap());
     let json = serde_json::from_slice(&json).unwrap();

@@ -49,6 +49,8 @@ pub(super) fn of_rows(rows: &[Row]) -> Vec<Bar> {
             Bar::at_most("p99 saturated", manager.p99_ms, 35.0, "ms"),
             Bar::at_most("written saturated", manager.written, 5000.0, "B/report"),
         ]);
+        // 2 MB a day and agent, in 2,880 reports.
+        bars.push(Bar::at_most("wire, both directions", manager.wire, 694.0, "B/report"));
         if let Some(database) = manager.database {
             bars.push(Bar::at_most("database", database, 750.0, "B/report"));
         }

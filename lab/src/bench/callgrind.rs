@@ -18,8 +18,9 @@ use crate::{Error, Result, bin};
 const AGENTS: u32 = 200;
 /// Reports of each in the short run, where most rows are new, and in the long one.
 const TICKS: [u32; 2] = [4, 20];
-/// Reports in one transaction.
-const BATCH: u32 = 256;
+/// Reports in one transaction: one of each agent, as what others are the difference to must be on disk
+/// before they come.
+const BATCH: u32 = AGENTS;
 /// What the driver does, each stage on top of the one before.
 const STAGES: [&str; 4] = ["read", "parse", "verify", "store"];
 
@@ -74,12 +75,13 @@ pub(super) fn run(dir: &Path) -> Result<(Instructions, Vec<Bar>)> {
 
 /// Writes signed reports, a length of four bytes (big endian) before each.
 fn write_reports(path: &Path, ticks: u32) -> Result<()> {
-    let fleet = Fleet::new(AGENTS)?;
+    let fleet = Fleet::new(AGENTS, false)?;
     let mut scribe = Scribe::new(&fleet)?;
     let mut bytes = Vec::new();
     for _ in 0..ticks {
         for agent in 0..AGENTS {
             let sealed = scribe.next(agent).bytes;
+            fleet.stored(agent);
             let len = u32::try_from(sealed.len()).expect("a few kilobytes");
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(&sealed);

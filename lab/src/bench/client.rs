@@ -15,6 +15,7 @@ pub(super) struct Client {
     address: SocketAddr,
     request: Vec<u8>,
     answer: Vec<u8>,
+    wire: u64,
 }
 
 /// An answer, as long as the client's buffer holds it.
@@ -29,10 +30,15 @@ pub(super) struct Answer<'a> {
 impl Client {
     /// A client of this server.
     pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, request: Vec::new(), answer: Vec::new() }
+        Self { address, request: Vec::new(), answer: Vec::new(), wire: 0 }
     }
 
-    /// Posts a body.
+    /// Bytes sent and received so far, as TCP carries them.
+    pub(super) fn wire(&self) -> u64 {
+        self.wire
+    }
+
+    /// Posts a body, with the head that an agent writes.
     ///
     /// # Errors
     /// What the socket says, or that the answer is not HTTP.
@@ -40,9 +46,8 @@ impl Client {
         self.request.clear();
         write!(
             self.request,
-            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n",
-            proto::envelope::MEDIA_TYPE,
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+            self.address,
             body.len()
         )?;
         self.request.extend_from_slice(body);
@@ -82,6 +87,7 @@ impl Client {
             }
         }
         let head = head.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.wire += u64::try_from(self.request.len() + self.answer.len()).unwrap_or(0);
         Ok(Answer { status: head.status, body: &self.answer[head.len..head.end] })
     }
 }

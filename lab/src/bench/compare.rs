@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options, dir: &Path) -> Result<Vec<Row>> {
 /// The manager three times on one database: first contacts, whose rows the later sizes are counted
 /// without; saturated; at a pace.
 fn manager(options: &Options, dir: &Path) -> Result<Vec<Row>> {
-    let fleet = Fleet::new(options.agents)?;
+    let fleet = Fleet::new(options.agents, false)?;
     let server = Server::start(Kind::Manager, dir)?;
     warm(&server, options, &fleet, 2)?;
     let small = server.stop()?;
@@ -60,7 +60,7 @@ fn manager(options: &Options, dir: &Path) -> Result<Vec<Row>> {
 
 /// Another server, saturated.
 fn other(kind: Kind, options: &Options, dir: &Path) -> Result<Row> {
-    let fleet = Fleet::new(options.agents)?;
+    let fleet = Fleet::new(options.agents, matches!(kind, Kind::Flask | Kind::Gunicorn))?;
     let server = Server::start(kind, &dir.join(kind.name()))?;
     let most = if kind == Kind::Echo { u32::MAX } else { BASELINE_CLIENTS };
     let options = Options { clients: options.clients.min(most), ..*options };

@@ -66,6 +66,8 @@ pub(super) struct Load {
 pub(super) struct Outcome {
     /// Reports answered as expected.
     pub(super) reports: u64,
+    /// Bytes sent and received for all of them, as TCP carries them.
+    pub(super) wire: u64,
     /// All others.
     pub(super) failed: u64,
     /// What the first of those met.
@@ -128,6 +130,7 @@ impl Load {
 impl Outcome {
     fn add(&mut self, other: Self) {
         self.reports += other.reports;
+        self.wire += other.wire;
         self.failed += other.failed;
         self.failure = self.failure.take().or(other.failure);
         self.latency.merge(&other.latency);
@@ -175,6 +178,7 @@ impl Run<'_> {
                     outcome.latency.add(latency);
                     self.window(&mut outcome, sent).add(latency);
                     self.progress.reports.fetch_add(1, Ordering::Relaxed);
+                    self.fleet.stored(agent);
                 }
                 Err(why) => {
                     in_a_row += 1;
@@ -186,6 +190,7 @@ impl Run<'_> {
                 }
             }
         }
+        outcome.wire = client.wire();
         outcome
     }
 
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn clients_share_the_agents_and_keep_the_pace() {
-        let fleet = Fleet::new(10).unwrap();
+        let fleet = Fleet::new(10, false).unwrap();
         let load = Load {
             address: "127.0.0.1:9".parse().unwrap(),
             path: "/",
@@ -281,7 +286,7 @@ mod tests {
             expect: Expect::Stored,
             window: Duration::from_secs(1),
         };
-        let outcome = load.run(&Fleet::new(4).unwrap(), &Progress::default()).unwrap();
+        let outcome = load.run(&Fleet::new(4, false).unwrap(), &Progress::default()).unwrap();
         assert_eq!((outcome.reports, outcome.failed), (0, 2 * u64::from(GIVE_UP)));
         assert!(outcome.failure.unwrap().contains("refused"));
     }

@@ -48,6 +48,8 @@ pub(super) struct Row {
     pub(super) peak_rss_mb: f64,
     /// Bytes that the server caused to be written to storage, per report.
     pub(super) written: f64,
+    /// Bytes that a report and its answer took on the wire, HTTP's own among them.
+    pub(super) wire: f64,
     /// Bytes by which the database grew per report.
     pub(super) database: Option<f64>,
 }
@@ -91,6 +93,7 @@ pub(super) fn row(server: &Server, load: &Load, outcome: &Outcome, before: Accou
         late_p99_ms: outcome.late.permille_ms(990),
         peak_rss_mb: ratio(after.peak_rss_kb, 1000) * 1.024,
         written: per_report(after.written - before.written),
+        wire: ratio(outcome.wire, outcome.reports),
         database: None,
     }
 }
@@ -115,6 +118,7 @@ pub(super) fn render(rows: &[Row]) -> String {
         "p99 ms",
         "max ms",
         "peak RSS MB",
+        "wire B/report",
         "written B/report",
         "database B/report",
         "clients' CPU µs/report",
@@ -134,6 +138,7 @@ pub(super) fn render(rows: &[Row]) -> String {
             number(row.p99_ms),
             number(row.max_ms),
             number(row.peak_rss_mb),
+            number(row.wire),
             number(row.written),
             maybe(row.database),
             number(row.client_cpu_us),

@@ -66,7 +66,7 @@ pub(super) struct Steady {
 /// # Errors
 /// When the manager does not run.
 pub(super) fn run(options: &Options, dir: &Path) -> Result<(Steady, Vec<Bar>)> {
-    let fleet = Fleet::new(options.agents)?;
+    let fleet = Fleet::new(options.agents, false)?;
     let server = Server::start(Kind::Manager, dir)?;
     let start = Instant::now();
     let warmed = warm(&server, options, &fleet, 1)?;
@@ -265,7 +265,7 @@ pub(super) struct Growth {
 /// When the manager does not run.
 pub(super) fn grow(options: &Options, dir: &Path) -> Result<(Growth, Vec<Bar>)> {
     let (agents, further) = (1000, options.agents);
-    let fleet = Fleet::new(agents + further)?;
+    let fleet = Fleet::new(agents + further, false)?;
     let server = Server::start(Kind::Manager, dir)?;
     let rss = |agents| -> Result<u64> {
         let until = Until::Rounds(ROUNDS);

@@ -51,9 +51,17 @@ pub fn load(connection: &Connection, id: AgentId) -> Result<Option<Agent>, Store
 }
 
 fn complete(connection: &Connection, mut agent: Agent) -> Result<Agent, StoreError> {
-    if let Some((mut latest, payload)) = reports::latest(connection, agent.no)? {
-        if let Ok(report) = Report::from_json(&payload) {
-            latest.describe(&report);
+    if let Some(mut latest) = reports::latest(connection, agent.no)? {
+        match reports::payload(connection, latest.report) {
+            Ok(Some(json)) => {
+                if let Ok(report) = Report::from_json(&json) {
+                    latest.describe(&report);
+                }
+            }
+            Ok(None) => {}
+            // One damaged row must not keep a manager from starting.
+            Err(StoreError::Broken(what)) => log::error!("database: agent {}: {what}", agent.id),
+            Err(error) => return Err(error),
         }
         agent.last_seen = Some(latest.received_at);
         agent.latest = Some(latest);

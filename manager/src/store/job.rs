@@ -6,9 +6,9 @@ use proto::ack::Ack;
 use proto::envelope::Header;
 use proto::ids::AgentId;
 use proto::psk::Secret;
-use proto::report::{Report, ReportError};
 use rusqlite::Connection;
 
+use crate::content::Content;
 use crate::error::{Reject, StoreError};
 use crate::topology::{Event, Map};
 
@@ -23,8 +23,8 @@ pub struct Delivery {
     pub psk: u32,
     /// The relays that it passed.
     pub path: Vec<AgentId>,
-    /// Its JSON and what that says, or why it is no report.
-    pub payload: Result<(Vec<u8>, Box<Report>), ReportError>,
+    /// What came in it, or why it cannot be taken.
+    pub content: Result<Content, Reject>,
 }
 
 /// A verified first contact.

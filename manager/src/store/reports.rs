@@ -1,12 +1,23 @@
 //! Rows of reports.
 
+use std::borrow::Cow;
+
+use proto::delta::Base;
+use proto::envelope::{Encoding, decode};
 use proto::ids::{AgentId, BootId, Nonce};
 use proto::limits::{NONCES, TICK_WINDOW};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::{as_limit, signed, unsigned};
+use crate::bases::{Kept, age_max};
+use crate::content::Form;
 use crate::error::StoreError;
 use crate::fleet::Latest;
+
+/// Values of the column `encoding`.
+const JSON: i64 = 0;
+const DEFLATED: i64 = 1;
+const DELTA: i64 = 2;
 
 /// A report to be stored.
 #[derive(Debug)]
@@ -31,7 +42,9 @@ pub struct NewReport<'a> {
     pub late: bool,
     /// The relays that it passed.
     pub path: &'a [AgentId],
-    /// Its JSON.
+    /// How its payload is written.
+    pub form: &'a Form,
+    /// The payload.
     pub payload: &'a [u8],
 }
 
@@ -41,9 +54,14 @@ pub struct NewReport<'a> {
 /// What SQLite says.
 pub fn insert(connection: &Connection, report: &NewReport<'_>) -> Result<Option<i64>, StoreError> {
     let sql = "INSERT INTO reports
-               (agent, boot, tick, nonce, received_at, sent_at, observed_at, psk, late, path, payload)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+               (agent, boot, tick, nonce, received_at, sent_at, observed_at, psk, late, path, encoding, base, payload)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                ON CONFLICT (agent, boot, tick) DO NOTHING";
+    let (encoding, base) = match *report.form {
+        Form::Json => (JSON, None),
+        Form::Deflated(_) => (DEFLATED, None),
+        Form::Delta(base) => (DELTA, Some(base)),
+    };
     let inserted = connection.prepare_cached(sql)?.execute(params![
         report.agent,
         report.boot,
@@ -55,6 +73,8 @@ pub fn insert(connection: &Connection, report: &NewReport<'_>) -> Result<Option<
         report.psk,
         report.late,
         report.path.iter().flat_map(|id| id.0).collect::<Vec<u8>>(),
+        encoding,
+        base,
         report.payload,
     ])?;
     Ok((inserted == 1).then(|| connection.last_insert_rowid()))
@@ -76,21 +96,21 @@ pub fn nonce_of(
     Ok(statement.query_row(params![agent, boot.0, signed(tick)], |row| row.get(0)).optional()?.map(Nonce))
 }
 
-/// An agent's present state: its last report that was not late, with its JSON.
+/// An agent's present state: its last report that was not late.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn latest(connection: &Connection, agent: i64) -> Result<Option<(Latest, Vec<u8>)>, StoreError> {
-    let sql = "SELECT r.no, b.id, r.tick, r.sent_at, r.received_at, r.observed_at, r.psk, r.path, r.payload
+pub fn latest(connection: &Connection, agent: i64) -> Result<Option<Latest>, StoreError> {
+    let sql = "SELECT r.no, b.id, r.tick, r.sent_at, r.received_at, r.observed_at, r.psk, r.path
                FROM reports r JOIN boots b ON b.no = r.boot
                WHERE r.agent = ?1 AND NOT r.late ORDER BY r.boot DESC, r.tick DESC LIMIT 1";
     Ok(connection.prepare_cached(sql)?.query_row([agent], latest_from_row).optional()?)
 }
 
-fn latest_from_row(row: &Row<'_>) -> rusqlite::Result<(Latest, Vec<u8>)> {
+fn latest_from_row(row: &Row<'_>) -> rusqlite::Result<Latest> {
     let path: Vec<u8> = row.get(7)?;
     let (hops, _) = path.as_chunks::<16>();
-    let latest = Latest {
+    Ok(Latest {
         report: row.get(0)?,
         boot: BootId(row.get(1)?),
         tick: unsigned(row.get(2)?),
@@ -104,33 +124,97 @@ fn latest_from_row(row: &Row<'_>) -> rusqlite::Result<(Latest, Vec<u8>)> {
         spooled: 0,
         dropped: 0,
         problems: 0,
-    };
-    Ok((latest, row.get(8)?))
+    })
 }
 
 /// The JSON of one report.
 ///
 /// # Errors
-/// What SQLite says.
+/// What SQLite says, or [`StoreError::Broken`].
 pub fn payload(connection: &Connection, report: i64) -> Result<Option<Vec<u8>>, StoreError> {
-    let sql = "SELECT payload FROM reports WHERE no = ?1";
-    Ok(connection.prepare_cached(sql)?.query_row([report], |row| row.get(0)).optional()?)
+    let sql = "SELECT 0, no, encoding, base, payload FROM reports WHERE no = ?1";
+    Ok(recall(connection, sql, [report])?.pop().map(|(_, json)| json))
 }
 
 /// When they were observed (ms) and the JSON of an agent's last reports, the newest first.
 ///
 /// # Errors
-/// What SQLite says.
+/// What SQLite says, or [`StoreError::Broken`].
 pub fn recent(
     connection: &Connection,
     agent: AgentId,
     limit: u32,
 ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    let sql = "SELECT observed_at, payload FROM reports WHERE agent = (SELECT no FROM agents WHERE id = ?1)
-               ORDER BY boot DESC, tick DESC LIMIT ?2";
+    let sql = "SELECT observed_at, no, encoding, base, payload FROM reports
+               WHERE agent = (SELECT no FROM agents WHERE id = ?1) ORDER BY boot DESC, tick DESC LIMIT ?2";
+    recall(connection, sql, params![agent.0, limit])
+}
+
+/// The first column and the JSON of each row that `sql` finds.
+fn recall(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![agent.0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    // Reports of one agent mostly have the same base.
+    let mut last: Option<(i64, Base)> = None;
+    while let Some(row) = rows.next()? {
+        let (no, encoding, base): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let payload: Vec<u8> = row.get(4)?;
+        if let Some(base) = base.filter(|base| last.as_ref().is_none_or(|(no, _)| no != base)) {
+            last = Some((base, Base::new(whole(connection, base)?)));
+        }
+        let base = base.and(last.as_ref()).map(|(_, base)| base);
+        found.push((row.get(0)?, json(no, encoding, &payload, base)?));
+    }
+    Ok(found)
+}
+
+/// The JSON of a report that others are the difference to.
+fn whole(connection: &Connection, no: i64) -> Result<Vec<u8>, StoreError> {
+    let sql = "SELECT encoding, payload FROM reports WHERE no = ?1 AND base IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row: Option<(i64, Vec<u8>)> =
+        statement.query_row([no], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (encoding, payload) = row.ok_or_else(|| StoreError::Broken(format!("there is no report {no}")))?;
+    json(no, encoding, &payload, None)
+}
+
+fn json(no: i64, encoding: i64, payload: &[u8], base: Option<&Base>) -> Result<Vec<u8>, StoreError> {
+    let encoding = match encoding {
+        JSON => Encoding::Json,
+        DEFLATED => Encoding::Deflate,
+        _ => Encoding::Delta(0),
+    };
+    let json = decode(&encoding, payload, base);
+    // It was read once before it was stored, so only a damaged file comes here.
+    json.map(Cow::into_owned).map_err(|why| StoreError::Broken(format!("report {no}: {why}")))
+}
+
+/// The report of this name as one that others may be the difference to.
+///
+/// # Errors
+/// What SQLite says, or [`StoreError::Broken`].
+pub fn base(
+    connection: &Connection,
+    agent: AgentId,
+    boot: BootId,
+    tick: u64,
+) -> Result<Option<Kept>, StoreError> {
+    let sql = "SELECT r.no, r.received_at FROM agents a
+               JOIN boots b ON b.agent = a.no AND b.id = ?2
+               JOIN reports r ON r.agent = a.no AND r.boot = b.no AND r.tick = ?3
+               WHERE a.id = ?1 AND r.base IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found: Option<(i64, i64)> = statement
+        .query_row(params![agent.0, boot.0, signed(tick)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((no, received_at)) = found else { return Ok(None) };
+    let base = Base::new(whole(connection, no)?);
+    Ok(Some(Kept { no, boot, tick, received_at, base }))
 }
 
 /// The last ticks stored of a boot, as many as a window holds, oldest first.
@@ -160,8 +244,9 @@ pub fn nonces(connection: &Connection, agent: i64) -> Result<Vec<Nonce>, StoreEr
 }
 
 /// Deletes up to `limit` of the oldest reports that came before `before`, and what only they kept
-/// alive. An agent's present state stays however old it is, unless a reset hid it. Returns how many
-/// rows went.
+/// alive. An agent's present state stays however old it is, unless a reset hid it. What others may be
+/// the difference to stays [`age_max`] longer than they, and as long as the present state. Returns
+/// how many rows went.
 ///
 /// # Errors
 /// What SQLite says.
@@ -173,8 +258,12 @@ pub fn retain(connection: &Connection, before: i64, limit: i64) -> Result<usize,
                    AND (r.late OR a.reset_at >= r.received_at OR EXISTS (
                      SELECT 1 FROM reports n WHERE n.agent = r.agent AND n.boot >= r.boot
                      AND n.no > r.no AND NOT n.late))
+                   AND (r.base IS NOT NULL OR r.received_at < ?3 AND (a.reset_at >= r.received_at
+                     OR r.no IS NOT (
+                       SELECT p.base FROM reports p WHERE p.agent = r.agent AND NOT p.late
+                       ORDER BY p.boot DESC, p.tick DESC LIMIT 1)))
                  ORDER BY r.no LIMIT ?2)";
-    let gone = connection.prepare_cached(sql)?.execute(params![before, limit])?;
+    let gone = connection.prepare_cached(sql)?.execute(params![before, limit, before - age_max()])?;
     if gone == 0 {
         connection.execute_batch(
             "DELETE FROM boots WHERE first_seen < unixepoch() * 1000 - 3600000

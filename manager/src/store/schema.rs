@@ -40,7 +40,9 @@ CREATE TABLE reports (
     psk         INTEGER NOT NULL,                       -- generation of the PSK that signed it
     late        INTEGER NOT NULL,                       -- 1: it came after a later one; history only
     path        BLOB NOT NULL,                          -- ids of the relays that it passed, 16 bytes each, first to last
-    payload     BLOB NOT NULL,                          -- the report's JSON, byte for byte
+    encoding    INTEGER NOT NULL,                       -- of the payload: 0 JSON, 1 deflated, 2 difference to another report
+    base        INTEGER,                                -- that other report (reports.no), which is none itself
+    payload     BLOB NOT NULL,                          -- as it came; what it stands for is JSON, byte for byte
     UNIQUE (agent, boot, tick)                          -- a report is stored once, whatever way it came
 ) STRICT;
 

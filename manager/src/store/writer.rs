@@ -18,9 +18,10 @@ pub use super::job::{Cutoff, Delivery, History, Registration, Reset, Respond};
 use super::job::{Job, Work};
 use super::{agents, alarms, history, psks, reports};
 use crate::atlas::News;
+use crate::bases::Bases;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
-use crate::intake::{self, Live};
+use crate::intake::{self, Learned, Live};
 use crate::psks::SharedPsks;
 
 /// Messages that wait to be written; the gate has at most as many connections.
@@ -66,8 +67,7 @@ impl Writer {
     /// When the database cannot be read or no thread can be had.
     pub fn start(
         connection: Connection,
-        fleet: SharedFleet,
-        psks: SharedPsks,
+        (fleet, psks, bases): (SharedFleet, SharedPsks, Arc<Bases>),
         atlas: SyncSender<News>,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let known = agents::load_all(&connection)?;
@@ -81,6 +81,7 @@ impl Writer {
             live: HashMap::new(),
             fleet,
             psks,
+            bases,
             atlas,
             waiting: Arc::clone(&waiting),
             health: Arc::clone(&health),
@@ -181,6 +182,7 @@ struct Thread {
     live: HashMap<AgentId, Live>,
     fleet: SharedFleet,
     psks: SharedPsks,
+    bases: Arc<Bases>,
     atlas: SyncSender<News>,
     waiting: Arc<AtomicUsize>,
     health: Arc<RwLock<WriterHealth>>,
@@ -194,7 +196,7 @@ struct Batch {
     reload: bool,
     psks: bool,
     told: Vec<(SyncSender<bool>, bool)>,
-    news: Vec<News>,
+    learned: Learned,
     stored: u64,
 }
 
@@ -240,7 +242,11 @@ impl Thread {
         }
         drop(health);
         self.publish(&batch);
-        for news in batch.news {
+        let bases = std::mem::take(&mut batch.learned.bases);
+        if !bases.is_empty() {
+            self.bases.put(bases, crate::clock::now_ms());
+        }
+        for news in batch.learned.news {
             // The map lags behind at worst: the agent's next report tells it all again.
             let _ = self.atlas.try_send(news);
         }
@@ -263,7 +269,7 @@ impl Thread {
             match job {
                 Job::Report(delivery, respond) => {
                     batch.touched.push(delivery.header.agent);
-                    let answer = intake::report(&transaction, &mut self.live, *delivery, &mut batch.news);
+                    let answer = intake::report(&transaction, &mut self.live, *delivery, &mut batch.learned);
                     batch.stored += u64::from(matches!(&answer, Ok(Ok(ack)) if ack.code == Code::Stored));
                     batch.answer(respond, answer)?;
                 }

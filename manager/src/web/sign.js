@@ -2,7 +2,9 @@
 // SHA-256 is here (FIPS 180-4) because crypto.subtle is missing where a page is read over plain HTTP.
 
 const utf8 = (text) => new TextEncoder().encode(text);
-const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+/** Base64 for URLs, without padding. */
+const base64 = (bytes) =>
+  btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 
 /** The first 32 bits of the fractional parts of roots of the first primes. */
 function constants(count, root) {
@@ -80,6 +82,6 @@ export function order(kind, payload, secret, sentAt) {
   const fields = [utf8('kattila/1'), utf8(kind), agent, boot, number(1, 8), number(sentAt, 8), nonce, utf8('json'), json];
   const signed = join(...fields.flatMap((field) => [number(field.length, 4), field]));
   const mac = hmac(hmac(utf8(secret), utf8(`kattila/1${kind}`)), signed);
-  const header = { v: 1, kind, agent: hex(agent), boot: hex(boot), tick: 1, sent_at: sentAt, nonce: hex(nonce), encoding: 'json', mac: hex(mac) };
-  return join(utf8(`${JSON.stringify(header)}\n`), json);
+  const line = ['k1', kind, base64(agent), base64(boot), 1, sentAt, base64(nonce), 'json', base64(mac)].join(' ');
+  return join(utf8(`${line}\n`), json);
 }

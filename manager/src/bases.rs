@@ -1,0 +1,155 @@
+//! Whole reports that agents send the next ones as the difference to: the last one of each agent in
+//! memory, any other from the database.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use proto::delta::Base;
+use proto::ids::{AgentId, BootId};
+use proto::limits::BASE_AGE_MAX;
+
+/// Bytes of reports kept in memory at most: those of a usual fleet of 10,000 agents. Beyond that the
+/// oldest go, and are read from the database when they are asked for.
+const BYTES_MAX: usize = 64 << 20;
+/// What one takes beside its text, about.
+const OVERHEAD: usize = 200;
+
+/// A report that later ones may be the difference to. It is committed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number in the database.
+    pub no: i64,
+    /// Which start of the agent.
+    pub boot: BootId,
+    /// Its number in that start.
+    pub tick: u64,
+    /// When it came (ms, the manager's clock).
+    pub received_at: i64,
+    /// Its JSON.
+    pub base: Base,
+}
+
+impl Kept {
+    /// Whether reports that come at `now` (ms) may still build on it: it outlives them in the
+    /// database only when it is not much older.
+    #[must_use]
+    pub fn is_fresh(&self, now: i64) -> bool {
+        now.saturating_sub(self.received_at) <= age_max()
+    }
+
+    fn size(&self) -> usize {
+        self.base.text().len() + OVERHEAD
+    }
+}
+
+/// [`BASE_AGE_MAX`] in milliseconds.
+#[must_use]
+pub fn age_max() -> i64 {
+    i64::try_from(BASE_AGE_MAX.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Those in memory.
+#[derive(Debug, Default)]
+pub struct Bases(RwLock<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    of: HashMap<AgentId, Arc<Kept>>,
+    /// In the order in which they came; those that others took the place of are still in it.
+    oldest_first: VecDeque<(AgentId, i64)>,
+    bytes: usize,
+}
+
+impl Bases {
+    /// The report of this name, if it is in memory.
+    #[must_use]
+    pub fn get(&self, agent: AgentId, boot: BootId, tick: u64) -> Option<Arc<Kept>> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.of.get(&agent).filter(|kept| kept.boot == boot && kept.tick == tick).cloned()
+    }
+
+    /// Keeps reports that were committed, in the place of earlier ones of the same agents.
+    pub fn put(&self, new: impl IntoIterator<Item = (AgentId, Kept)>, now: i64) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (agent, kept) in new {
+            let is_late = |old: &Arc<Kept>| old.boot == kept.boot && old.tick > kept.tick;
+            if inner.of.get(&agent).is_some_and(is_late) {
+                continue;
+            }
+            inner.bytes += kept.size();
+            inner.oldest_first.push_back((agent, kept.no));
+            if let Some(old) = inner.of.insert(agent, Arc::new(kept)) {
+                inner.bytes -= old.size();
+            }
+        }
+        inner.trim(now);
+    }
+
+    /// Keeps nothing.
+    pub fn clear(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Inner::default();
+    }
+}
+
+impl Inner {
+    fn trim(&mut self, now: i64) {
+        while let Some(&(agent, no)) = self.oldest_first.front() {
+            match self.of.get(&agent).filter(|kept| kept.no == no) {
+                Some(kept) if self.bytes <= BYTES_MAX && kept.is_fresh(now) => return,
+                Some(kept) => {
+                    self.bytes -= kept.size();
+                    self.of.remove(&agent);
+                }
+                None => {}
+            }
+            self.oldest_first.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: BootId = BootId([1; 16]);
+
+    fn agent(number: u32) -> AgentId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        AgentId(id)
+    }
+
+    fn kept(no: i64, tick: u64, received_at: i64, len: usize) -> Kept {
+        Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]) }
+    }
+
+    #[test]
+    fn the_last_one_of_an_agent_is_kept_until_it_is_too_old_to_build_on() {
+        let bases = Bases::default();
+        bases.put([(agent(1), kept(1, 5, 0, 10)), (agent(2), kept(2, 5, 0, 10))], 0);
+        bases.put([(agent(1), kept(3, 9, 1000, 10)), (agent(1), kept(4, 7, 2000, 10))], 2000);
+        assert_eq!(bases.get(agent(1), BOOT, 9).map(|kept| kept.no), Some(3), "a late one changes nothing");
+        assert!(bases.get(agent(1), BOOT, 5).is_none() && bases.get(agent(1), BootId([2; 16]), 9).is_none());
+        bases.put([(agent(3), kept(5, 1, age_max() + 1, 10))], age_max() + 1);
+        assert!(bases.get(agent(2), BOOT, 5).is_none(), "it is too old");
+        assert!(bases.get(agent(1), BOOT, 9).is_some());
+        let inner = bases.0.read().unwrap();
+        assert_eq!((inner.of.len(), inner.oldest_first.len(), inner.bytes), (2, 2, 2 * (10 + OVERHEAD)));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_go_first() {
+        let bases = Bases::default();
+        let len = 512 << 10;
+        for number in 0..300 {
+            bases.put([(agent(number), kept(i64::from(number), 1, 0, len))], 0);
+        }
+        let inner = bases.0.read().unwrap();
+        assert!(inner.bytes <= BYTES_MAX && inner.bytes > BYTES_MAX - 2 * len, "{}", inner.bytes);
+        assert_eq!(inner.of.len(), inner.oldest_first.len());
+        drop(inner);
+        assert!(bases.get(agent(299), BOOT, 1).is_some() && bases.get(agent(0), BOOT, 1).is_none());
+        bases.clear();
+        assert!(bases.get(agent(299), BOOT, 1).is_none());
+    }
+}

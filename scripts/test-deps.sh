@@ -27,6 +27,7 @@ wireguard-go wireguard-go    m
 nft        nftables          mk
 ping       iputils-ping      m
 dnsmasq    dnsmasq-base      m
+strace     strace            m
 qemu-system-x86_64 qemu-system-x86 k
 busybox    busybox-static    k
 modprobe   kmod              k

@@ -13,6 +13,8 @@ const TICK_US: u64 = 10_000;
 pub(super) struct Account {
     /// CPU, user and system, children that ended included (µs, in steps of 10 ms).
     pub(super) cpu_us: u64,
+    /// The part of it that children used that ended (µs).
+    pub(super) children_us: u64,
     /// Bytes that they caused to be written to storage.
     pub(super) written: u64,
     /// Resident memory now (KiB), shared pages counted for each.
@@ -30,8 +32,9 @@ impl Account {
         let mut sum = Self::of(root)?;
         for pid in descendants(root) {
             // One that ended meanwhile is in its parent's account.
-            if let Ok(Self { cpu_us, written, rss_kb, peak_rss_kb }) = Self::of(pid) {
+            if let Ok(Self { cpu_us, children_us, written, rss_kb, peak_rss_kb }) = Self::of(pid) {
                 sum.cpu_us += cpu_us;
+                sum.children_us += children_us;
                 sum.written += written;
                 sum.rss_kb += rss_kb;
                 sum.peak_rss_kb += peak_rss_kb;
@@ -52,7 +55,8 @@ impl Account {
         let stat = parse_stat(&read("stat")?).ok_or_else(|| Error::Plan(format!("/proc/{pid}/stat")))?;
         let status = read("status")?;
         Ok(Self {
-            cpu_us: stat.ticks * TICK_US,
+            cpu_us: (stat.ticks + stat.child_ticks) * TICK_US,
+            children_us: stat.child_ticks * TICK_US,
             // Not readable for processes of others.
             written: read("io").map_or(0, |io| number_after(&io, "write_bytes:")),
             rss_kb: number_after(&status, "VmRSS:"),
@@ -65,6 +69,7 @@ impl Account {
 struct Stat {
     parent: u32,
     ticks: u64,
+    child_ticks: u64,
 }
 
 /// Reads /proc/PID/stat, see proc(5): the command's name may hold blanks and parentheses.
@@ -72,9 +77,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<_> = rest.split_ascii_whitespace().collect();
     // Field 3 of proc(5) is the first one here: ppid is 4; utime, stime, cutime, cstime are 14 to 17.
-    let ticks =
-        fields.get(11..15)?.iter().map(|field| field.parse::<u64>()).sum::<std::result::Result<u64, _>>();
-    Some(Stat { parent: fields.get(1)?.parse().ok()?, ticks: ticks.ok()? })
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        ticks: ticks(11)? + ticks(12)?,
+        child_ticks: ticks(13)? + ticks(14)?,
+    })
 }
 
 fn number_after(text: &str, name: &str) -> u64 {
@@ -106,7 +114,7 @@ mod tests {
     #[test]
     fn stat_is_read_behind_the_last_parenthesis() {
         let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 100 0 0 0 3 4 5 6 20 0 1 0 100 1000 10 1";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 7, ticks: 18 }));
+        assert_eq!(parse_stat(text), Some(Stat { parent: 7, ticks: 7, child_ticks: 11 }));
         assert_eq!(parse_stat("42 (x) S 7"), None);
     }
 

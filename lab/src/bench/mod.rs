@@ -9,9 +9,11 @@
 //! server      the servers compared                                 account    /proc
 //! measure     one run, one row        compare    the default run   steady     long runs, growth
 //! callgrind   instructions            bars       aims, PASS/MISS   table      for people
+//! agent       what the agent costs its host
 //! ```
 
 mod account;
+mod agent;
 mod bars;
 mod callgrind;
 mod client;
@@ -89,6 +91,11 @@ fn figures(options: &Options, dir: &Path) -> Result<(Value, Vec<bars::Bar>)> {
             let (instructions, bars) = callgrind::run(dir)?;
             say(&callgrind::render(&instructions))?;
             (json!({ "instructions": instructions }), bars)
+        }
+        Mode::Agent => {
+            let (figures, bars) = agent::run(options)?;
+            say(&agent::render(&figures))?;
+            (json!({ "agent": figures }), bars)
         }
         Mode::Help => (Value::Null, Vec::new()),
     })

@@ -12,12 +12,16 @@ MODE (default: the manager saturated and paced, the gate alone, the Python basel
   --steady        one fleet at its pace for long, with readers, then a restart
   --grow          memory per further agent
   --callgrind     instructions per report in the store, under valgrind
+  --agent         what the agent costs its host, in network namespaces (as root; about 6 minutes)
 
 OPTION
   --agents N      agents of the fleet (1000; 100000 for --steady, 2000 further ones for --grow)
   --clients N     client threads (64)
   --seconds N     length of the saturated run and of the paced one (10; 600 for --steady)
   --rate N        reports per second of the paced run (333; 3333 for --steady)
+  --turns N       turns of the agent at its interval (200)
+  --interval N    seconds between them (1)
+  --many-turns N  turns without waiting between them, for memory (2000)
   --no-baseline   without the Python baseline
   --help          this text
 
@@ -35,6 +39,8 @@ pub(super) enum Mode {
     Grow,
     /// Instructions in the store.
     Callgrind,
+    /// The agent on its host.
+    Agent,
     /// How to use it.
     Help,
 }
@@ -52,6 +58,12 @@ pub(super) struct Options {
     pub(super) time: Duration,
     /// Reports per second where there is a pace.
     pub(super) rate: f64,
+    /// Turns of the agent at its interval.
+    pub(super) turns: u64,
+    /// That interval (s).
+    pub(super) interval_s: u32,
+    /// Turns of the agent without waiting between them.
+    pub(super) many_turns: u64,
     /// Whether the Python baseline runs too.
     pub(super) baseline: bool,
 }
@@ -65,6 +77,7 @@ impl Options {
         let mut mode = Mode::Compare;
         let mut baseline = true;
         let (mut agents, mut clients, mut seconds, mut rate) = (None, None, None, None);
+        let (mut turns, mut interval, mut many_turns) = (None, None, None);
         let mut arguments = arguments.iter();
         while let Some(&argument) = arguments.next() {
             let mut number = |max: u32| {
@@ -76,11 +89,15 @@ impl Options {
                 "--steady" => mode = Mode::Steady,
                 "--grow" => mode = Mode::Grow,
                 "--callgrind" => mode = Mode::Callgrind,
+                "--agent" => mode = Mode::Agent,
                 "--help" | "-help" | "-h" => mode = Mode::Help,
                 "--no-baseline" => baseline = false,
                 "--agents" => agents = number(200_000)?,
                 "--clients" => clients = number(1000)?,
                 "--seconds" => seconds = number(86_400)?,
+                "--turns" => turns = number(1_000_000)?,
+                "--interval" => interval = number(3600)?,
+                "--many-turns" => many_turns = number(1_000_000)?,
                 "--rate" => rate = number(1_000_000)?,
                 unknown => {
                     return Err(Error::Plan(format!("there is no option {unknown}; see lab bench --help")));
@@ -99,6 +116,9 @@ impl Options {
             clients: clients.unwrap_or(64),
             time: Duration::from_secs(seconds.unwrap_or(if steady { 600 } else { 10 }).into()),
             rate: rate.unwrap_or(if steady { 3333 } else { 333 }).into(),
+            turns: turns.unwrap_or(200).into(),
+            interval_s: interval.unwrap_or(1),
+            many_turns: many_turns.unwrap_or(2000).into(),
             baseline,
         })
     }

@@ -392,7 +392,7 @@ proptest! {
     fn no_parser_panics_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         parse_all(&bytes);
         let mut dump = dump::Dump { kind: 24, ..dump::Dump::default() };
-        let _ = dump.read(&bytes, |_| Ok(()));
+        let _ = dump.read(&bytes, &mut |_| Ok(()));
         prop_assert!(Messages::new(&bytes).count() <= bytes.len());
     }
 

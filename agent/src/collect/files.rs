@@ -39,7 +39,7 @@ impl SmallFiles {
 ///
 /// # Errors
 /// What the kernel says.
-pub(super) fn each_line(path: &Path, max: u64, mut each: impl FnMut(usize, &str)) -> io::Result<bool> {
+pub(super) fn each_line(path: &Path, max: u64, each: &mut dyn FnMut(usize, &str)) -> io::Result<bool> {
     let mut reader = BufReader::with_capacity(4 << 10, File::open(path)?.take(max));
     let mut line = Vec::new();
     let mut number = 0;
@@ -83,7 +83,8 @@ mod tests {
         std::fs::write(&path, "one\ntwo\nthree").unwrap();
         let lines = |max| {
             let mut lines = Vec::new();
-            let cut = each_line(&path, max, |number, line| lines.push(format!("{number}{line}"))).unwrap();
+            let cut =
+                each_line(&path, max, &mut |number, line| lines.push(format!("{number}{line}"))).unwrap();
             (cut, lines.concat())
         };
         assert_eq!(lines(100), (false, "1one\n2two\n3three".to_owned()));

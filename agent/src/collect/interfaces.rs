@@ -144,9 +144,16 @@ fn of_link(link: &Link, is_wireguard: bool, links: &Links) -> Interface {
         index: link.index,
         kind: sysfs::kind(&facts),
         master: link.master.and_then(|index| links.name(index)).map(str::to_owned),
+        flags: link.flags,
+        ..of_netlink(link)
+    }
+}
+
+/// What /sys and netlink tell alike.
+fn of_netlink(link: &Link) -> Interface {
+    Interface {
         mac: link.mac.clone(),
         mtu: link.mtu,
-        flags: link.flags,
         operstate: link.operstate.to_owned(),
         carrier_changes: link.carrier_changes.map(u64::from),
         ..Interface::default()
@@ -195,16 +202,24 @@ impl<'a> Folder<'a> {
         Some(Self { path, names, files })
     }
 
+    /// What netlink has told already is not read again: files are most of a turn's system calls.
     fn interface(&mut self, name: &str, wireguard: bool, link: Option<&Link>) -> Interface {
-        let uevent = self.text("uevent").unwrap_or_default().to_owned();
-        let index = sysfs::ifindex(&uevent).or_else(|| self.number("ifindex")).unwrap_or(0);
-        let iflink = self.number("iflink").unwrap_or(index);
+        let driver_kind = link.and_then(|link| link.kind.as_deref());
+        let is_told = driver_kind.and_then(sysfs::of_driver).is_some();
+        let uevent = if is_told { String::new() } else { self.text("uevent").unwrap_or_default().to_owned() };
+        let index = link.map(|link| link.index).or_else(|| sysfs::ifindex(&uevent));
+        let index = index.or_else(|| self.number("ifindex")).unwrap_or(0);
+        let iflink = match link {
+            Some(link) => link.link.unwrap_or(index),
+            None => self.number("iflink").unwrap_or(index),
+        };
+        // Netlink adds what follows from the state of the link.
         let flags = self.number("flags").unwrap_or(0);
         let kind = sysfs::kind(&SysFacts {
             name,
-            driver_kind: link.and_then(|link| link.kind.as_deref()),
+            driver_kind,
             devtype: sysfs::devtype(&uevent),
-            link_layer: self.number("type").unwrap_or(0),
+            link_layer: link.map(|link| link.link_layer).or_else(|| self.number("type")).unwrap_or(0),
             flags,
             tun_flags: if self.names.tun { Some(self.number("tun_flags").unwrap_or(0)) } else { None },
             index,
@@ -217,21 +232,28 @@ impl<'a> Folder<'a> {
             lower: !self.names.lower.is_empty(),
             wireguard,
         });
-        Interface {
-            index,
-            kind,
-            link: Some(iflink).filter(|iflink| *iflink != 0 && *iflink != index),
-            master: self.master(),
-            mac: self.text("address").and_then(sysfs::hardware_address),
-            mtu: self.number("mtu").unwrap_or(0),
-            flags,
-            operstate: self.text("operstate").map(|text| short(text.trim().to_owned())).unwrap_or_default(),
-            carrier_changes: self.number("carrier_changes").map(u64::from),
-            speed_mbps: self.speed(kind, flags),
-            tunnel: self.tunnel(kind),
-            lower: std::mem::take(&mut self.names.lower),
-            ..Interface::default()
-        }
+        let mut interface = match link {
+            Some(link) => of_netlink(link),
+            None => Interface {
+                mac: self.text("address").and_then(sysfs::hardware_address),
+                mtu: self.number("mtu").unwrap_or(0),
+                operstate: self
+                    .text("operstate")
+                    .map(|text| short(text.trim().to_owned()))
+                    .unwrap_or_default(),
+                carrier_changes: self.number("carrier_changes").map(u64::from),
+                ..Interface::default()
+            },
+        };
+        interface.index = index;
+        interface.kind = kind;
+        interface.flags = flags;
+        interface.link = Some(iflink).filter(|iflink| *iflink != 0 && *iflink != index);
+        interface.master = self.master();
+        interface.speed_mbps = self.speed(kind, flags);
+        interface.tunnel = self.tunnel(kind);
+        interface.lower = std::mem::take(&mut self.names.lower);
+        interface
     }
 
     fn text(&mut self, attribute: &str) -> Option<&str> {

@@ -169,20 +169,40 @@ impl Netlink {
         start: impl Fn() -> T,
         mut row: impl FnMut(&mut T, &[u8]) -> Result<(), BadMessage>,
     ) -> Result<T, NetlinkError> {
-        let mut attempt = 1;
-        loop {
-            let mut answer = self.ask(question)?;
-            let mut list = start();
+        let mut list = start();
+        let mut each = |body: Option<&[u8]>| match body {
+            Some(body) => row(&mut list, body),
+            None => {
+                list = start();
+                Ok(())
+            }
+        };
+        self.walk(question, problems, &mut each)?;
+        Ok(list)
+    }
+
+    /// Gives each row to `each`, and `None` where the list begins anew. All lists share its code.
+    fn walk(
+        &self,
+        question: Question,
+        problems: &mut Problems,
+        each: &mut Each<'_>,
+    ) -> Result<(), NetlinkError> {
+        let mut room = [0; BUFFER];
+        for attempt in 1.. {
+            let mut answer = self.ask(question, &mut room)?;
             let mut dump =
                 Dump { kind: question.answer(), sequence: SEQUENCE, port: answer.port, ..Dump::default() };
-            let read = follow(&mut answer, &mut dump, BYTES_MAX, |body| row(&mut list, body))?;
+            let read = follow(&mut answer, &mut dump, BYTES_MAX, &mut |body| each(Some(body)))?;
             let again = dump.interrupted && read.is_whole && read.bytes < AGAIN_MAX;
             if !again || attempt == ATTEMPTS {
                 tell(question, &dump, read.is_whole, problems);
-                return Ok(list);
+                break;
             }
-            attempt += 1;
+            // What the rows of this time made is dropped.
+            let _ = each(None);
         }
+        Ok(())
     }
 
     /// The answer to a question as it came, of at most 64 MiB: what [`Netlink::Recorded`] reads.
@@ -190,22 +210,23 @@ impl Netlink {
     /// # Errors
     /// When there is no answer, or not to its end.
     pub fn record(&self, question: Question) -> Result<Vec<u8>, NetlinkError> {
-        let mut answer = self.ask(question)?;
+        let mut room = [0; BUFFER];
+        let mut answer = self.ask(question, &mut room)?;
         let mut dump = Dump { sequence: SEQUENCE, port: answer.port, ..Dump::default() };
         let mut all = Vec::new();
         while all.len() < BYTES_MAX {
             let datagram = answer.datagram()?;
             all.extend_from_slice(datagram);
-            if dump.read(datagram, |_| Ok(())).map_err(NetlinkError::Answer)? {
+            if dump.read(datagram, &mut |_| Ok(())).map_err(NetlinkError::Answer)? {
                 break;
             }
         }
         Ok(all)
     }
 
-    fn ask(&self, question: Question) -> Result<Answer, NetlinkError> {
+    fn ask<'a>(&self, question: Question, room: &'a mut [u8]) -> Result<Answer<'a>, NetlinkError> {
         match self {
-            Self::System => Answer::from_kernel(&question.request()),
+            Self::System => Answer::from_kernel(&question.request(), room),
             Self::Recorded(folder) => {
                 let bytes = fs::read(folder.join(question.name())).map_err(NetlinkError::File)?;
                 Ok(Answer::recorded(bytes))
@@ -214,6 +235,9 @@ impl Netlink {
         }
     }
 }
+
+/// What takes the rows of a list, and `None` where the list begins anew.
+type Each<'a> = dyn FnMut(Option<&[u8]>) -> Result<(), BadMessage> + 'a;
 
 /// How far an answer was read.
 struct Read {
@@ -224,10 +248,10 @@ struct Read {
 /// Reads an answer to its end, or up to `max` bytes, or until it is late; the latter only when some
 /// of it has come.
 fn follow(
-    answer: &mut Answer,
+    answer: &mut Answer<'_>,
     dump: &mut Dump,
     max: usize,
-    mut row: impl FnMut(&[u8]) -> Result<(), BadMessage>,
+    row: &mut dyn FnMut(&[u8]) -> Result<(), BadMessage>,
 ) -> Result<Read, NetlinkError> {
     let mut bytes = 0;
     while bytes < max {
@@ -236,7 +260,7 @@ fn follow(
             datagram => datagram?,
         };
         bytes += datagram.len();
-        if dump.read(datagram, &mut row).map_err(NetlinkError::Answer)? {
+        if dump.read(datagram, row).map_err(NetlinkError::Answer)? {
             return Ok(Read { bytes, is_whole: true });
         }
     }
@@ -263,23 +287,24 @@ fn tell(question: Question, dump: &Dump, is_whole: bool, problems: &mut Problems
 
 /// An answer on its way.
 #[derive(Debug)]
-struct Answer {
-    from: From,
-    buffer: Vec<u8>,
+struct Answer<'a> {
+    from: From<'a>,
     /// Netlink port of who asked.
     port: u32,
     deadline: Instant,
 }
 
 #[derive(Debug)]
-enum From {
-    Kernel(OwnedFd),
-    /// What has been read of the buffer.
-    Recording(usize),
+enum From<'a> {
+    /// The socket, and room for one datagram: the caller's, as a heap gives so much back to the kernel
+    /// each time, and takes it anew.
+    Kernel(OwnedFd, &'a mut [u8]),
+    /// All datagrams, and how much of them has been read.
+    Recording(Vec<u8>, usize),
 }
 
-impl Answer {
-    fn from_kernel(request: &[u8]) -> Result<Self, NetlinkError> {
+impl<'a> Answer<'a> {
+    fn from_kernel(request: &[u8], room: &'a mut [u8]) -> Result<Self, NetlinkError> {
         let fd =
             socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
                 .map_err(|error| NetlinkError::Call("socket", error))?;
@@ -292,28 +317,30 @@ impl Answer {
         send(fd.as_raw_fd(), request, MsgFlags::empty())
             .map_err(|error| NetlinkError::Call("send", error))?;
         let deadline = Instant::now() + DEADLINE;
-        Ok(Self { from: From::Kernel(fd), buffer: vec![0; BUFFER], port: own.pid(), deadline })
+        Ok(Self { from: From::Kernel(fd, room), port: own.pid(), deadline })
     }
 
     fn recorded(bytes: Vec<u8>) -> Self {
         let port = Messages::new(&bytes).flatten().next().map_or(0, |message| message.port);
-        Self { from: From::Recording(0), buffer: bytes, port, deadline: Instant::now() + DEADLINE }
+        Self { from: From::Recording(bytes, 0), port, deadline: Instant::now() + DEADLINE }
     }
 
     /// The next datagram. A recording's are of one message each.
     fn datagram(&mut self) -> Result<&[u8], NetlinkError> {
-        let range = match &mut self.from {
-            From::Kernel(fd) => 0..receive(fd, &mut self.buffer, self.deadline)?,
-            From::Recording(at) => {
-                let rest = &self.buffer[*at..];
+        match &mut self.from {
+            From::Kernel(fd, room) => {
+                let len = receive(fd, room, self.deadline)?;
+                Ok(&room[..len])
+            }
+            From::Recording(bytes, at) => {
+                let rest = &bytes[*at..];
                 let first = rest.first_chunk().ok_or(NetlinkError::Truncated)?;
                 let len = usize::try_from(u32::from_ne_bytes(*first)).unwrap_or(usize::MAX);
                 let start = *at;
                 *at += len.clamp(4, rest.len()).next_multiple_of(4).min(rest.len());
-                start..*at
+                Ok(&bytes[start..*at])
             }
-        };
-        Ok(&self.buffer[range])
+        }
     }
 }
 
@@ -341,7 +368,7 @@ mod tests {
     fn read(answer: Vec<u8>, max: usize) -> (Result<Read, NetlinkError>, Dump) {
         let mut dump = Dump { kind: route::NEW, sequence: SEQUENCE, ..Dump::default() };
         let mut answer = Answer::recorded(answer);
-        (follow(&mut answer, &mut dump, max, |_| Ok(())), dump)
+        (follow(&mut answer, &mut dump, max, &mut |_| Ok(())), dump)
     }
 
     #[test]
@@ -357,9 +384,10 @@ mod tests {
     fn one_that_is_late_is_an_error_only_when_nothing_has_come() {
         for (rows_before, is_error) in [(0, true), (1, false)] {
             let mut dump = Dump { rows: rows_before, ..Dump::default() };
-            let mut answer = Answer::from_kernel(&Question::Links.request()).unwrap();
+            let mut room = [0; BUFFER];
+            let mut answer = Answer::from_kernel(&Question::Links.request(), &mut room).unwrap();
             answer.deadline = Instant::now();
-            let end = follow(&mut answer, &mut dump, BYTES_MAX, |_| Ok(()));
+            let end = follow(&mut answer, &mut dump, BYTES_MAX, &mut |_| Ok(()));
             assert_eq!(matches!(end, Err(NetlinkError::Late)), is_error);
         }
     }

@@ -1,6 +1,6 @@
 //! Routes, from netlink; from /proc where that is refused.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -99,7 +99,7 @@ pub(super) fn list<T>(
     mut push: impl FnMut(T),
 ) -> bool {
     let (mut bad, mut lines) = (BadRows::default(), 0);
-    let outcome = each_line(path, LIST_MAX, |number, line| {
+    let outcome = each_line(path, LIST_MAX, &mut |number, line| {
         lines = number;
         if number > header && !line.trim().is_empty() {
             match row(line) {
@@ -109,7 +109,13 @@ pub(super) fn list<T>(
         }
     });
     bad.report(path.display(), problems);
-    match &outcome {
+    tell(path, &outcome, lines, problems);
+    outcome.is_ok()
+}
+
+/// How the reading of a list went: a problem unless it was read whole.
+fn tell(path: &Path, outcome: &io::Result<bool>, lines: usize, problems: &mut Problems) {
+    match outcome {
         Ok(false) => {}
         Ok(true) => {
             let message = format_args!("longer than {} MiB: read up to line {lines} only", LIST_MAX >> 20);
@@ -120,7 +126,6 @@ pub(super) fn list<T>(
         }
         Err(error) => problems.add_file(path, error),
     }
-    outcome.is_ok()
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl fmt::Display for WgError {
             Self::Missing => f.write_str("not installed (Debian and OpenWrt package: wireguard-tools)"),
             Self::Io(error) => write!(f, "could not be run: {error}"),
             Self::Late(deadline) => {
-                write!(f, "did not end within {} s and was killed", deadline.as_secs_f32())
+                write!(f, "did not end within {} ms and was killed", deadline.as_millis())
             }
             Self::Flood => write!(f, "printed more than {} KiB and was killed", OUTPUT_MAX >> 10),
             Self::Stuck => f.write_str("killed earlier and still not ended; not started again until it has"),

@@ -55,10 +55,10 @@ pub fn meminfo(text: &str) -> Result<Memory, ParseError> {
 /// `/proc/loadavg`: averages over 1, 5 and 15 minutes.
 ///
 /// # Errors
-/// The column that is missing or no finite number.
+/// The column that is missing or no load.
 pub fn loadavg(text: &str) -> Result<[f64; 3], ParseError> {
     let mut fields = Fields::new(text, 0);
-    let mut next = || fields.take("load average", finite).map_err(first_line);
+    let mut next = || fields.take("load average", load).map_err(first_line);
     Ok([next()?, next()?, next()?])
 }
 
@@ -79,8 +79,16 @@ pub fn switch(text: &str) -> Result<bool, ParseError> {
     Fields::new(text, 0).parse::<u32>("switch").map(|value| value != 0).map_err(first_line)
 }
 
-fn finite(word: &str) -> Option<f64> {
-    word.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0)
+/// A load as the kernel prints it, `WHOLE.HUNDREDTHS` (`loadavg_proc_show` in fs/proc/loadavg.c). Read
+/// as a whole number: the tables to read any floating-point number are 15 KB that nothing else needs.
+fn load(word: &str) -> Option<f64> {
+    let (whole, hundredths) = word.split_once('.')?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if hundredths.len() != 2 || !digits(whole) || !digits(hundredths) {
+        return None;
+    }
+    let (whole, hundredths): (u32, u32) = (whole.parse().ok()?, hundredths.parse().ok()?);
+    Some((f64::from(whole) * 100.0 + f64::from(hundredths)) / 100.0)
 }
 
 fn first_line(bad: BadField) -> ParseError {
@@ -125,7 +133,20 @@ mod tests {
     #[test]
     fn load_uptime_and_switches() {
         assert_eq!(loadavg("0.20 0.18 12.00 1/80 11206\n"), Ok([0.20, 0.18, 12.0]));
-        for bad in ["", "1 2", "NaN 0 0", "inf 0 0", "-1 0 0"] {
+        for hundredths in 0..2000 {
+            let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+            assert_eq!(load(&text), text.parse().ok(), "{text}");
+        }
+        for bad in [
+            "",
+            "1.00 2.00",
+            "NaN 0 0",
+            "inf 0 0",
+            "-1.00 0.00 0.00",
+            "+1.00 0.00 0.00",
+            "1 0 0",
+            ".10 0.00 0.00",
+        ] {
             assert!(loadavg(bad).is_err(), "{bad}");
         }
         assert_eq!(uptime("350735.47 234388.90\n"), Ok(350_735));

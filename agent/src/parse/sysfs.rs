@@ -74,16 +74,20 @@ const IFF_TAP: u32 = 0x2;
 /// and a veth whose other end has the same index in another namespace looks like nothing.
 #[must_use]
 pub fn kind(facts: &SysFacts<'_>) -> InterfaceKind {
-    by_driver(facts)
+    facts
+        .driver_kind
+        .and_then(of_driver)
         .or_else(|| by_name_of_type(facts))
         .or_else(|| by_folder(facts))
         .or_else(|| by_link_layer(facts))
         .unwrap_or_else(|| if facts.device { InterfaceKind::Physical } else { by_elimination(facts) })
 }
 
-/// The drivers' own names (`IFLA_INFO_KIND`). The TUN driver has one for both of its kinds.
-fn by_driver(facts: &SysFacts<'_>) -> Option<InterfaceKind> {
-    Some(match facts.driver_kind? {
+/// What a driver's own name (`IFLA_INFO_KIND`) says. The TUN driver has one for both of its kinds, so
+/// that it says nothing.
+#[must_use]
+pub fn of_driver(name: &str) -> Option<InterfaceKind> {
+    Some(match name {
         "wireguard" => InterfaceKind::WireGuard,
         "bridge" => InterfaceKind::Bridge,
         "bond" | "team" => InterfaceKind::Bond,

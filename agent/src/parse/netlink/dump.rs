@@ -69,7 +69,7 @@ impl Dump {
     pub fn read(
         &mut self,
         datagram: &[u8],
-        mut row: impl FnMut(&[u8]) -> Result<(), BadMessage>,
+        row: &mut dyn FnMut(&[u8]) -> Result<(), BadMessage>,
     ) -> Result<bool, DumpError> {
         for message in Messages::new(datagram) {
             let message = message.map_err(|_| DumpError::Broken)?;
@@ -113,8 +113,8 @@ mod tests {
 
     fn read(datagram: &[u8]) -> (Result<bool, DumpError>, Dump) {
         let mut dump = Dump { kind: 24, sequence: 1, ..Dump::default() };
-        let row = |body: &[u8]| if body[0] == 9 { Err(BadMessage { field: "nine" }) } else { Ok(()) };
-        (dump.read(datagram, row), dump)
+        let mut row = |body: &[u8]| if body[0] == 9 { Err(BadMessage { field: "nine" }) } else { Ok(()) };
+        (dump.read(datagram, &mut row), dump)
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((ended, dump.rows), (Ok(false), 0));
         let other_port = Dump { kind: 24, sequence: 1, port: 5, ..Dump::default() };
         let mut dump = other_port;
-        assert_eq!(dump.read(&message(3, 2, 1, 0), |_| Ok(())), Ok(false));
+        assert_eq!(dump.read(&message(3, 2, 1, 0), &mut |_| Ok(())), Ok(false));
     }
 
     #[test]

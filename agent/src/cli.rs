@@ -21,6 +21,7 @@ use crate::collect::{self, Sources};
 use crate::config::{self, Config};
 use crate::discover::{self, Summary, Targets};
 use crate::message::Message;
+use crate::pretty::pretty;
 use crate::push::Client;
 use crate::{atomic, check, daemon, identity, order, report};
 
@@ -165,7 +166,8 @@ fn sysinfo() -> Result<ExitCode, Failure> {
     let (system, problems) = collect::collect(&sources, SystemTime::now());
     let mut report = report::new(system, problems, collect::hardware_id(&sources), interval);
     report.observed_at = now.wall;
-    print(&serde_json::to_string_pretty(&report).map_err(failed)?)
+    let json = String::from_utf8(report::json_of(&report)).map_err(failed)?;
+    print(&pretty(&json))
 }
 
 fn dump(path: &Path) -> Result<ExitCode, Failure> {

@@ -36,6 +36,7 @@ pub mod order;
 pub mod parse;
 pub mod peer;
 pub mod pool;
+pub mod pretty;
 pub mod prober;
 pub mod probes;
 pub mod psk_keeper;

@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::limits;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{NextTimeout, TcpConnector};
 use ureq::{Agent, RequestBuilder};
 
 /// Everything from the name's lookup to the answer's last byte.
@@ -80,7 +85,8 @@ impl Client {
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
             .build();
-        Self { agent: config.new_agent() }
+        // TCP alone: the usual chain of connectors brings in proxies, which are not used.
+        Self { agent: Agent::with_parts(config, TcpConnector::default(), Lookup::default()) }
     }
 
     /// Sends an envelope; the answer's status and body.
@@ -106,6 +112,31 @@ impl Client {
         let time = time.into();
         read(url, time.whole, within(self.agent.get(url), time).call())
     }
+}
+
+/// Looks names up. Addresses need no look-up, for which ureq would start a thread, to be able to give up.
+#[derive(Debug, Default)]
+struct Lookup(DefaultResolver);
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let Some(address) = address_in(uri) else { return self.0.resolve(uri, config, timeout) };
+        let mut addresses = self.empty();
+        addresses.push(address);
+        Ok(addresses)
+    }
+}
+
+/// The address that an `http` URL names, if it is no name.
+fn address_in(uri: &Uri) -> Option<SocketAddr> {
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("http"))?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some(SocketAddr::new(bare.parse().ok()?, uri.port_u16().unwrap_or(80)))
 }
 
 fn within<Any>(request: RequestBuilder<Any>, time: Time) -> RequestBuilder<Any> {
@@ -180,6 +211,18 @@ mod tests {
         assert_eq!(client.post(&found, b"x", TIMEOUT).unwrap(), (302, Vec::new()));
         let error = server(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy".to_vec());
         assert_eq!(client.get(&error, TIMEOUT).unwrap(), (503, b"busy".to_vec()));
+    }
+
+    #[test]
+    fn addresses_are_not_looked_up_and_names_are() {
+        let address = |url: &str| address_in(&url.parse().unwrap()).map(|address| address.to_string());
+        assert_eq!(address("http://10.0.0.1:5086/x").as_deref(), Some("10.0.0.1:5086"));
+        assert_eq!(address("http://[fd00::1]:5086/x").as_deref(), Some("[fd00::1]:5086"));
+        assert_eq!(address("http://10.0.0.1/").as_deref(), Some("10.0.0.1:80"));
+        assert_eq!((address("http://localhost:1/"), address("https://10.0.0.1/")), (None, None));
+        let by_name = server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec());
+        let by_name = by_name.replace("127.0.0.1", "localhost");
+        assert_eq!(Client::new().get(&by_name, TIMEOUT).unwrap(), (200, b"ok".to_vec()));
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub fn to_json(report: &mut Report) -> Vec<u8> {
     json
 }
 
-fn json_of(value: &impl Serialize) -> Vec<u8> {
+/// The JSON of a report or a part of one.
+pub(crate) fn json_of(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("reports are plain data")
 }
 

@@ -22,6 +22,7 @@ mod logger;
 mod refusal;
 mod reply;
 mod request;
+mod stamp;
 mod stats;
 mod stop;
 mod table;

@@ -5,10 +5,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
+
+use crate::stamp::stamp;
 
 /// Where syslog daemons listen on Linux, journald and busybox's among them.
 const SYSLOG: &str = "/dev/log";
@@ -53,9 +55,7 @@ impl LogTo {
 /// When it was started before.
 pub fn start_log(to: LogTo, level: LevelFilter, program: &'static str) -> io::Result<()> {
     let out = match to {
-        LogTo::Stderr => {
-            Out::Stderr(SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps())
-        }
+        LogTo::Stderr => Out::Stderr(SimpleLogger::new().with_level(LevelFilter::Trace)),
         LogTo::Syslog => Out::Syslog(Syslog::new(SYSLOG.into(), program)?),
     };
     log::set_boxed_logger(Box::new(Logger { out, sites: Mutex::default() })).map_err(io::Error::other)?;
@@ -107,9 +107,13 @@ impl Log for Logger {
         }
         let text = line(&record.args().to_string(), left_out);
         match &self.out {
-            Out::Stderr(logger) => logger.log(
-                &Record::builder().metadata(record.metadata().clone()).args(format_args!("{text}")).build(),
-            ),
+            Out::Stderr(logger) => {
+                // simple_logger takes the same lock, so the line is one.
+                let mut stderr = io::stderr().lock();
+                let _ = write!(stderr, "{} ", stamp(SystemTime::now()));
+                let metadata = record.metadata().clone();
+                logger.log(&Record::builder().metadata(metadata).args(format_args!("{text}")).build());
+            }
             Out::Syslog(syslog) => syslog.send(record.level(), &text),
         }
     }

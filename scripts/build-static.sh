@@ -23,6 +23,12 @@ shift || true
 case $crate in agent | manager) ;; *) echo "usage: $0 agent|manager [amd64|arm64|armv7 ...]" >&2; exit 2 ;; esac
 machines=("$@")
 [ ${#machines[@]} -gt 0 ] || machines=(amd64 arm64)
+# Cargo.toml has the profiles. Without frame pointers, the tables by which a panic unwinds would be a third
+# larger than they are: code for size pushes and pops a lot, and each of it has an entry.
+case $crate in
+    agent) profile=small size_flags="-C force-frame-pointers=yes" ;;
+    manager) profile=release size_flags="" ;;
+esac
 base=${CARGO_TARGET_DIR:-target}
 mkdir -p "$base/static" "$crate/bin"
 base=$(cd "$base/static" && pwd)
@@ -76,6 +82,7 @@ prepare_cross() {
     fi
     cargo_build=(cross build)
     std_arguments=()
+    export RUSTFLAGS="${RUSTFLAGS:-} $size_flags"
 }
 
 # What this sets comes from scripts/build-toolchain.sh: PATH, RUSTC, BUILD_STD and the like.
@@ -97,15 +104,15 @@ prepare_zig() {
         flags="$flags --remap-path-prefix=$STD_SOURCE=rust -C link-self-contained=no"
         export RUSTC_BOOTSTRAP=1
     fi
-    export RUSTFLAGS="${RUSTFLAGS:-} $flags"
+    export RUSTFLAGS="${RUSTFLAGS:-} $flags $size_flags"
 }
 
 build() {
     local triple=$3 file=$crate/bin/$crate-$2 quiet=()
     if [ ! -t 2 ]; then quiet=(--quiet); fi
-    "${cargo_build[@]}" "${quiet[@]}" --release --locked --target "$triple" -p "$crate" --bin "$crate" \
+    "${cargo_build[@]}" "${quiet[@]}" --profile "$profile" --locked --target "$triple" -p "$crate" --bin "$crate" \
         "${std_arguments[@]}"
-    local built=$CARGO_TARGET_DIR/$triple/release/$crate
+    local built=$CARGO_TARGET_DIR/$triple/$profile/$crate
     if ! cmp -s "$built" "$file"; then
         install -m 0755 "$built" "$file.new"
         mv "$file.new" "$file"

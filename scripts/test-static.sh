@@ -47,8 +47,8 @@ build_with_stubbed_cross() {
 if [ "$1" = --version ]; then echo "cross 0.2.5"; exit; fi
 echo "$CROSS_CONFIG $*" >>"$STUB_LOG"
 while [ "$1" != --target ]; do shift; done
-mkdir -p "$CARGO_TARGET_DIR/$2/release"
-cp "$STUB_BINARY" "$CARGO_TARGET_DIR/$2/release/agent"
+mkdir -p "$CARGO_TARGET_DIR/$2/small"
+cp "$STUB_BINARY" "$CARGO_TARGET_DIR/$2/small/agent"
 END
     chmod +x "$stub/bin/docker" "$stub/bin/cross"
     # Any static program will do for the checks that follow a build.
@@ -56,7 +56,7 @@ END
         CARGO_TARGET_DIR=$stub/target BUILD_WITH='' STRICT='' \
         "$stub/tree/scripts/build-static.sh" agent arm64 >"$stub/out" 2>&1 || { cat "$stub/out" >&2; fail "build with cross"; return 0; }
     check "cross is asked for the right build" \
-        [ "$(cat "$stub/log")" = "$stub/tree/cross.toml build --quiet --release --locked --target aarch64-unknown-linux-musl -p agent --bin agent" ]
+        [ "$(cat "$stub/log")" = "$stub/tree/cross.toml build --quiet --profile small --locked --target aarch64-unknown-linux-musl -p agent --bin agent" ]
     check "what is too large is said loudly" grep -q "IS TOO LARGE" "$stub/out"
     note "cross itself is not run: the way with cargo zigbuild is"
 }

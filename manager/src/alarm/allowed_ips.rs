@@ -247,7 +247,7 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 /// Whether several devices have a key: then it is not known which of them is meant.
-fn has_twin(facts: &Facts<'_>, key: PublicKey) -> bool {
+pub(super) fn has_twin(facts: &Facts<'_>, key: PublicKey) -> bool {
     facts.owners.get(&key).is_some_and(|owners| owners.len() > 1)
 }
 

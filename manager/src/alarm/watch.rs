@@ -168,6 +168,10 @@ pub struct PeerWatch {
     pub busy: u16,
     /// Reports since, without any.
     pub quiet: u16,
+    /// Reports in a row with data sent.
+    pub sending: u8,
+    /// Reports in a row with nothing received at all.
+    pub deaf: u8,
 }
 
 /// What is remembered of a network card.
@@ -474,6 +478,8 @@ fn peer_watch(old: Option<&PeerWatch>, peer: &WireGuardPeer, report: &Report, no
     let (rx, tx) = (peer.rx_bytes.checked_sub(old.rx), peer.tx_bytes.checked_sub(old.tx));
     // More than any sum of handshakes and keepalives within one interval.
     let noise = 2 * (148 + 92) + 32 * (2 + u64::from(report.interval_s) / 5);
+    watch.sending = if tx.is_some_and(|tx| tx > noise) { old.sending.saturating_add(1) } else { 0 };
+    watch.deaf = if rx == Some(0) { old.deaf.saturating_add(1) } else { 0 };
     match (rx, tx) {
         (Some(rx), Some(tx)) if rx > noise && tx > noise => watch.busy = old.busy.saturating_add(1),
         (Some(rx), Some(tx)) if rx <= noise && tx <= noise => {

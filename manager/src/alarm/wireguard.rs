@@ -1,10 +1,11 @@
 //! Peers and handshakes: one-sided peers, stale keys, and handshakes that go one way only
 //! (rules D1 to D4, D19, D20, D24).
 
+use super::allowed_ips::has_twin;
 use super::endpoint::drifted;
 use super::facts::{Facts, Side, Tunnel};
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, Relation, Traffic};
+use crate::topology::{EdgeState, Relation};
 
 pub(super) const RULES: &[Rule] = &[
     one_sided,
@@ -28,7 +29,7 @@ const QUIET: u16 = 20;
 /// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
 const CHURN: u16 = 6;
 /// Reports of two hosts further apart than an interval and this (ms) are not of the same time.
-const SKEWED: i64 = 5_000;
+const SKEWED: i64 = 1_000;
 /// Loss (percent) that is told.
 const LOSS: f64 = 10.0;
 
@@ -151,6 +152,12 @@ fn psk_mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether one of the two keys is on several devices: packets go to whichever spoke last, and that has
+/// an alarm of its own.
+fn is_shared(facts: &Facts<'_>, ends: [&Side<'_>; 2]) -> bool {
+    ends.iter().filter_map(|side| side.key()).any(|key| has_twin(facts, key))
+}
+
 fn has_psk_mismatch([a, b]: [&Side<'_>; 2]) -> bool {
     a.half.zip(b.half).is_some_and(|(a, b)| a.shape.has_psk != b.shape.has_psk)
 }
@@ -166,8 +173,8 @@ enum Broken {
     Both,
 }
 
-fn broken<'a>([a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Broken)> {
-    let (from, to) = match (is_lost(&a, &b), is_lost(&b, &a)) {
+fn broken<'a>(now: i64, [a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Broken)> {
+    let (from, to) = match (is_lost(now, &a, &b), is_lost(now, &b, &a)) {
         (true, true) => return Some((a, b, Broken::Both)),
         (true, false) => (a, b),
         (false, true) => (b, a),
@@ -183,33 +190,35 @@ fn broken<'a>([a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Broken)> {
     }
 }
 
-/// Whether what `from` sends does not reach `to`, by the counters of both since the report before. The
-/// reports of the two are not of one moment: it counts only when it holds for two.
-fn is_lost(from: &Side<'_>, to: &Side<'_>) -> bool {
+/// Whether what `from` sends does not reach `to`, by what both last reported: data in two reports of
+/// the one and nothing at all in two of the other, or handshakes that nobody answers.
+fn is_lost(now: i64, from: &Side<'_>, to: &Side<'_>) -> bool {
     let (Some((heard, sent)), Some((got, _))) = (from.delta(), to.delta()) else { return false };
-    let interval = |side: &Side<'_>| side.host.watch.map_or(30, |watch| watch.interval_s);
-    let at = |side: &Side<'_>| side.host.watch.map_or(0, |watch| watch.observed_at);
-    let slower = interval(from).max(interval(to));
-    if (at(from) - at(to)).abs() > i64::from(slower) * 1000 + SKEWED {
+    let (Some(here), Some(there)) = (from.host.watch, to.host.watch) else { return false };
+    let slower = 1000 * i64::from(here.interval_s.max(there.interval_s));
+    let apart = (here.observed_at - there.observed_at).abs() > slower + slower / 10 + SKEWED;
+    if apart || [here, there].iter().any(|watch| now - watch.received_at > 2 * slower + SKEWED) {
         return false; // one of them has just fallen silent, or is just back
     }
-    // A receiver that reports far more often may have nothing in one short interval.
-    let sends = from.half.is_some_and(|half| matches!(half.traffic, Traffic::Active | Traffic::SendOnly));
-    let data = sends && interval(from) <= 2 * interval(to);
-    let calls = from.is_unanswered();
+    let twice = |count: Option<u8>| count.is_some_and(|count| count >= 2);
+    // A receiver that reports far more often may have nothing in two short intervals.
+    let data = twice(from.peer.map(|peer| peer.sending))
+        && twice(to.peer.map(|peer| peer.deaf))
+        && here.interval_s <= 2 * there.interval_s;
+    let calls = from.is_unanswered() && got == 0;
     // It hears the other's handshakes and does something about them, and the other hears nothing.
     let answers = to.is_unanswered() && heard > 0 && sent > 0;
-    got == 0 && (data || calls) || answers
+    data || calls || answers
 }
 
 fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, ends) in facts.confirmed() {
         let [a, b] = &ends;
         let down = |side: &Side<'_>| side.nic.is_some_and(|nic| !nic.up);
-        if has_psk_mismatch([a, b]) || down(a) || down(b) || is_looped(tunnel) {
+        if has_psk_mismatch([a, b]) || down(a) || down(b) || is_looped(tunnel) || is_shared(facts, [a, b]) {
             continue;
         }
-        let Some((from, to, how)) = broken(ends) else { continue };
+        let Some((from, to, how)) = broken(facts.now, ends) else { continue };
         if has_drifted(facts, ends) {
             continue;
         }
@@ -294,7 +303,10 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         if !is_down || !wanted || interface_down {
             continue;
         }
-        if has_psk_mismatch([a, b]) || broken(ends).is_some() || is_looped(tunnel) || has_drifted(facts, ends)
+        if has_psk_mismatch([a, b])
+            || broken(facts.now, ends).is_some()
+            || is_looped(tunnel)
+            || has_drifted(facts, ends)
         {
             continue;
         }
@@ -329,7 +341,7 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn tunnel_loss(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, [a, b]) in facts.confirmed() {
         // All of it is another matter: no path.
-        if broken([a, b]).is_some() {
+        if broken(facts.now, [a, b]).is_some() || is_shared(facts, [&a, &b]) {
             continue;
         }
         for (from, to) in [(a, b), (b, a)] {

@@ -16,6 +16,7 @@ use common::{Actor, Manager, exchange, now_ms};
 use kattila_manager::export::links::Links;
 use kattila_manager::export::metrics::{self, Own};
 use kattila_manager::export::picture::{Picture, Wanted};
+use kattila_manager::export::prometheus::{self, Family};
 use kattila_manager::export::{csv, dot, mermaid, netjson};
 use kattila_manager::fleet::Presence;
 use kattila_manager::process::Process;
@@ -138,7 +139,8 @@ fn own() -> Own {
 fn all_metrics(state: &State, agents: &AgentList) -> String {
     let alarm = |code: &str, count| (code.to_owned(), "warning".to_owned(), "firing".to_owned(), count);
     let alarms = [alarm("PEER_ONE_SIDED", 2), alarm("TUNNEL_DOWN", 1)];
-    metrics::render(Some(agents), Some(Links::of(state, agents)), Some(&alarms), Some(&own()))
+    let (edges, wireguard) = Links::of(state, agents).families();
+    metrics::render(Some(agents), [Some(edges), Some(wireguard)], Some(&alarms), Some(&own()))
 }
 
 fn golden(name: &str, found: &str) {
@@ -308,6 +310,20 @@ fn metrics_pass_promtool_whatever_hosts_are_called() {
 }
 
 #[test]
+fn what_is_too_large_for_one_answer_is_counted() {
+    let family = |name, samples: usize| {
+        let mut family = Family::new(name, prometheus::Kind::Gauge, "Many.");
+        let label = "x".repeat(1 << 20);
+        (0..samples).for_each(|n| family.add(&[("n", &n.to_string()), ("long", &label)], 1));
+        Some(vec![family])
+    };
+    let text = metrics::render(None, [family("links", 10), family("wireguard", 20)], None, None);
+    assert!(text.contains("kattila_metrics_left_out{part=\"links\"} 0\n"));
+    assert!(text.contains("kattila_metrics_left_out{part=\"wireguard\"} 20\n"));
+    assert!(text.contains("\nlinks{n=\"9\"") && !text.contains("wireguard{n="));
+}
+
+#[test]
 fn a_part_of_the_map_keeps_all_agents() {
     let of = |query: &str| {
         let wanted = Wanted::read(Some(query), 0).unwrap();
@@ -444,6 +460,8 @@ fn the_manager_serves_every_format_now_and_as_it_was() {
     if let Some(promtool) = tool("promtool") {
         through(Command::new(promtool).args(["check", "metrics"]), &text);
     }
+    let wireguard = get(&manager, "/metrics?only=wireguard").2;
+    assert!(wireguard.contains("wireguard_sent") && !wireguard.contains("kattila_edge_up"), "{wireguard}");
     let fleet = get(&manager, "/metrics?only=fleet,alarms").2;
     assert!(fleet.contains("kattila_agent_up") && !fleet.contains("wireguard_"), "{fleet}");
 

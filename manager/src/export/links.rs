@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::prometheus::{Family, Kind};
+use super::prometheus::{Family, Kind, Labels};
 use crate::fleet::Presence;
 use crate::topology::{Edge, EdgeState, Handshake, Layer, State};
 use crate::view::agent::{AgentList, AgentView};
@@ -62,9 +62,9 @@ impl Links {
         links
     }
 
-    /// The families, filled.
+    /// The families, filled: of the map's edges, and those that WireGuard's exporters have too.
     #[must_use]
-    pub fn families(self) -> Vec<Family> {
+    pub fn families(self) -> (Vec<Family>, Vec<Family>) {
         let help = "Links of the map by layer and state.";
         let mut counts = Family::new("kattila_edges", Kind::Gauge, help);
         let mut all: Vec<_> = self.counts.into_iter().collect();
@@ -72,7 +72,8 @@ impl Links {
         for ((layer, state), count) in all {
             counts.add(&[("kind", layer.name()), ("state", state.name())], count);
         }
-        vec![counts, self.up, self.half_up, self.loss, self.rtt, self.sent, self.received, self.handshake]
+        let edges = vec![counts, self.up, self.half_up, self.loss, self.rtt];
+        (edges, vec![self.sent, self.received, self.handshake])
     }
 
     fn add(&mut self, edge: &Edge, known: &HashMap<String, &AgentView>) {
@@ -101,19 +102,19 @@ impl Links {
         for (end, half) in edge.halves.iter().flatten().enumerate() {
             let there = known.get(nodes[end]).is_some_and(|agent| agent.presence != Presence::Offline);
             let Some(half) = half.as_ref().filter(|_| there) else { continue };
-            let way = [
-                ("from", nodes[end].as_str()),
+            let way = Labels::new(&[
+                ("from", nodes[end]),
                 ("from_interface", interfaces[end]),
                 ("to", nodes[1 - end]),
                 ("to_interface", interfaces[1 - end]),
-            ];
+            ]);
             let live = half.shape.handshake == Handshake::Live || shape.state == EdgeState::Idle;
-            self.half_up.add(&way, u8::from(live));
+            self.half_up.add_at(&way, u8::from(live));
             if let Some(loss) = &half.loss {
-                self.loss.add(&way, loss.percent / 100.0);
+                self.loss.add_at(&way, loss.percent / 100.0);
             }
             if let Some(rtt) = half.rtt_us {
-                self.rtt.add(&way, f64::from(rtt) / 1e6);
+                self.rtt.add_at(&way, f64::from(rtt) / 1e6);
             }
             let key = half.shape.peer.to_string();
             if !self.told.insert((nodes[end].clone(), interfaces[end].to_owned(), key.clone())) {
@@ -121,17 +122,17 @@ impl Links {
             }
             let allowed: Vec<String> = half.shape.allowed_ips.iter().map(ToString::to_string).collect();
             let allowed = allowed.join(",");
-            let labels = [
-                ("agent", nodes[end].as_str()),
+            let labels = Labels::new(&[
+                ("agent", nodes[end]),
                 ("interface", interfaces[end]),
                 ("public_key", &key),
                 ("allowed_ips", &allowed),
                 ("friendly_name", names[1 - end]),
-            ];
-            self.sent.add(&labels, half.tx_bytes);
-            self.received.add(&labels, half.rx_bytes);
+            ]);
+            self.sent.add_at(&labels, half.tx_bytes);
+            self.received.add_at(&labels, half.rx_bytes);
             let at = half.handshake_age_s.map_or(0, |age| (half.observed_at / 1000 - i64::from(age)).max(0));
-            self.handshake.add(&labels, at);
+            self.handshake.add_at(&labels, at);
         }
     }
 }

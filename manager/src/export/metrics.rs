@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use gate::Stats;
 
-use super::links::Links;
 use super::prometheus::{Family, Kind, text};
 use crate::fleet::Presence;
 use crate::process::Process;
@@ -20,12 +19,15 @@ use crate::view::agent::{AgentList, AgentView};
 const SIZE_MAX: usize = 24 << 20;
 
 /// Which parts of the metrics are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each part")]
 pub struct Parts {
     /// Agents.
     pub fleet: bool,
-    /// Links: several series for each.
+    /// Links of the map: three or more series for each.
     pub links: bool,
+    /// What WireGuard's exporters tell: six series for each tunnel.
+    pub wireguard: bool,
     /// Alarms.
     pub alarms: bool,
     /// The manager itself.
@@ -39,13 +41,14 @@ impl Parts {
     /// Names the parameter and what is allowed.
     pub fn read(query: Option<&str>) -> Result<Self, BadParameter> {
         let query = Query::parse(query, &["only"])?;
-        let all = Self { fleet: true, links: true, alarms: true, manager: true };
-        let only = query.read("only", "fleet, links, alarms, manager, comma-separated", |list| {
-            let mut parts = Self { fleet: false, links: false, alarms: false, manager: false };
+        let names = "fleet, links, wireguard, alarms, manager, comma-separated";
+        let only = query.read("only", names, |list| {
+            let mut parts = Self::default();
             for name in list.split(',') {
                 match name {
                     "fleet" => parts.fleet = true,
                     "links" => parts.links = true,
+                    "wireguard" => parts.wireguard = true,
                     "alarms" => parts.alarms = true,
                     "manager" => parts.manager = true,
                     _ => return None,
@@ -53,6 +56,7 @@ impl Parts {
             }
             Some(parts)
         })?;
+        let all = Self { fleet: true, links: true, wireguard: true, alarms: true, manager: true };
         Ok(only.unwrap_or(all))
     }
 }
@@ -83,31 +87,34 @@ pub struct Own {
 /// Alarms that are not over: code, severity, state, how many.
 pub type AlarmCount = (String, String, String, i64);
 
-/// The whole answer, of the parts that are given.
+/// The whole answer, of the parts that are given: of `links` its families of edges, and of WireGuard.
 #[must_use]
 pub fn render(
     fleet: Option<&AgentList>,
-    links: Option<Links>,
+    links: [Option<Vec<Family>>; 2],
     alarms: Option<&[AlarmCount]>,
     own: Option<&Own>,
 ) -> String {
     let mut families = own.map(manager).unwrap_or_default();
     families.extend(alarms.map(alarm_counts));
     families.extend(fleet.map(agents).unwrap_or_default());
-    let size: usize = families.iter().map(Family::size).sum();
-    if let Some(links) = links.map(Links::families) {
-        let of_links: usize = links.iter().map(Family::size).sum();
-        let help = "Samples of links left out of this answer, as it would be too large; ask for ?only=links alone, \
-                    or do without.";
-        let mut left_out = Family::new("kattila_metrics_left_out", Kind::Gauge, help);
-        if size + of_links > SIZE_MAX {
-            left_out.add(&[], links.iter().map(Family::len).sum::<usize>());
-        } else {
-            left_out.add(&[], 0);
-            families.extend(links);
+    let of = |families: &[Family]| families.iter().map(Family::size).sum::<usize>();
+    let mut left_out = Family::new(
+        "kattila_metrics_left_out",
+        Kind::Gauge,
+        "Samples left out of this answer as it would be too large, by part; ask for ?only=links and ?only=wireguard \
+         by themselves.",
+    );
+    for (part, found) in ["links", "wireguard"].into_iter().zip(links) {
+        let Some(found) = found else { continue };
+        let fits = of(&families) + of(&found) <= SIZE_MAX;
+        let samples = found.iter().map(Family::len).sum::<usize>();
+        left_out.add(&[("part", part)], if fits { 0 } else { samples });
+        if fits {
+            families.extend(found);
         }
-        families.push(left_out);
     }
+    families.push(left_out);
     text(&families)
 }
 

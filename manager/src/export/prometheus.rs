@@ -30,21 +30,21 @@ impl Family {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
-        let text = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", escaped(help, false));
+        let mut text = format!("# HELP {name} ");
+        escape(&mut text, help, false);
+        let _ = write!(text, "\n# TYPE {name} {kind}\n");
         Self { name, text, samples: 0 }
     }
 
     /// Adds a sample. Each set of labels once: Prometheus refuses the whole answer otherwise.
     pub fn add(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.add_at(&Labels::new(labels), value);
+    }
+
+    /// Adds a sample whose labels serve several families.
+    pub fn add_at(&mut self, labels: &Labels, value: impl Display) {
         self.samples += 1;
-        self.text.push_str(self.name);
-        let mut opened = false;
-        for (name, label) in labels.iter().filter(|(_, label)| !label.is_empty()) {
-            let _ =
-                write!(self.text, "{}{name}=\"{}\"", if opened { ',' } else { '{' }, escaped(label, true));
-            opened = true;
-        }
-        let _ = writeln!(self.text, "{} {value}", if opened { "}" } else { "" });
+        let _ = writeln!(self.text, "{}{} {value}", self.name, labels.0);
     }
 
     /// Adds the only sample of the family.
@@ -79,18 +79,39 @@ pub fn text(families: &[Family]) -> String {
     families.iter().filter(|family| !family.is_empty()).map(|family| family.text.as_str()).collect()
 }
 
+/// Labels as they are written; those without a value are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels(String);
+
+impl Labels {
+    /// Labels of these names and values.
+    #[must_use]
+    pub fn new(labels: &[(&str, &str)]) -> Self {
+        let mut text = String::new();
+        for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.push_str(name);
+            text.push_str("=\"");
+            escape(&mut text, value, true);
+            text.push('"');
+        }
+        if !text.is_empty() {
+            text.push('}');
+        }
+        Self(text)
+    }
+}
+
 /// Backslash and line feed are escaped everywhere, quotes in labels only.
-fn escaped(text: &str, quoted: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+fn escape(text: &mut String, value: &str, quoted: bool) {
+    for c in value.chars() {
         match c {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '"' if quoted => escaped.push_str("\\\""),
-            c => escaped.push(c),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '"' if quoted => text.push_str("\\\""),
+            c => text.push(c),
         }
     }
-    escaped
 }
 
 #[cfg(test)]

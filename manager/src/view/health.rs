@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::fleet::{Fleet, Presence};
+use crate::fleet::Fleet;
 use crate::psks::PskHealth;
 use crate::store::writer::WriterHealth;
 
@@ -64,13 +64,7 @@ pub fn view(
 ) -> Health {
     let mut agents = BTreeMap::from([("online", 0), ("late", 0), ("offline", 0), ("never", 0)]);
     for agent in fleet.agents.values().filter(|agent| agent.is_visible()) {
-        let presence = match agent.presence(now) {
-            Presence::Online => "online",
-            Presence::Late => "late",
-            Presence::Offline => "offline",
-            Presence::Never => "never",
-        };
-        *agents.entry(presence).or_default() += 1;
+        *agents.entry(agent.presence(now).name()).or_default() += 1;
     }
     let last = fleet.agents.values().filter_map(|agent| agent.last_seen).max();
     let writable = writer.failure.is_none();

@@ -1,7 +1,7 @@
-//! `lab demo`: a mesh with the real daemons, to look at in a browser.
+//! `lab demo`: a mesh with the real daemons, to look at in a browser; `lab stage`: the same for tests.
 
 use std::fs::{OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -47,14 +47,14 @@ pub fn run() -> Result<()> {
     }
     let stop = block_signals()?;
     let mesh = plan().up()?;
-    let settings = Settings::make(&mesh)?;
+    let settings = Settings::make(&mesh, "5")?;
     let mut daemons = vec![settings.start_manager(mesh.host(HOSTS[0]))?];
     await_manager(mesh.host(HOSTS[0]), &daemons[0])?;
     for host in HOSTS {
         daemons.push(settings.start_agent(mesh.host(host))?);
     }
     let reporting = await_agents(mesh.host(HOSTS[0]), &daemons[1..])?;
-    let address = forward(mesh.host(HOSTS[0]))?;
+    let address = forward(mesh.host(HOSTS[0]), &[PORT, 0])?;
     say(&format!(
         "\n{reporting} of {} agents report\n\
          manager:      http://{address}/ (agents: http://{address}/status/agents)\n\
@@ -97,18 +97,69 @@ pub fn mesh_only() -> Result<()> {
     await_signal(&stop)
 }
 
+/// The demo's mesh for a test of another language, which works it by lines on standard input; ends with it.
+///
+/// Prints one line of JSON when all agents report: `manager` (URL), `admin_secret` (its file), `folder`.
+/// Then it takes a command a line and answers each with a line, `ok` or `failed: ...`:
+/// `run HOST SCRIPT` runs a shell script inside; `stop HOST` ends its agent, `start HOST` starts it again.
+pub fn stage() -> Result<()> {
+    if !(require(MESH) && require(&[Need::Bin("agent"), Need::Bin("manager")])) {
+        return Err(Error::Missing("the stage needs what is named above".to_owned()));
+    }
+    let mesh = plan().up()?;
+    let settings = Settings::make(&mesh, "2")?;
+    let manager = settings.start_manager(mesh.host(HOSTS[0]))?;
+    await_manager(mesh.host(HOSTS[0]), &manager)?;
+    let mut agents =
+        HOSTS.iter().map(|host| settings.start_agent(mesh.host(host))).collect::<Result<Vec<_>>>()?;
+    await_agents(mesh.host(HOSTS[0]), &agents)?;
+    let address = forward(mesh.host(HOSTS[0]), &[0])?;
+    let told = serde_json::json!({
+        "manager": format!("http://{address}"),
+        "admin_secret": settings.admin_secret,
+        "folder": mesh.dir(),
+    });
+    say(&format!("{told}\n"))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(Error::io("stdin"))?;
+        let words: Vec<&str> = line.splitn(3, ' ').collect();
+        let place = |host: &str| HOSTS.iter().position(|known| *known == host);
+        let done = match words[..] {
+            ["run", host, script] if mesh.hosts().iter().any(|known| known.name() == host) => {
+                mesh.host(host).sh(script).map(drop)
+            }
+            ["stop", host] if place(host).is_some() => {
+                let agent = &agents[place(host).unwrap_or_default()];
+                agent.term().and_then(|()| agent.wait(STOP)).map(drop)
+            }
+            ["start", host] if place(host).is_some() => settings
+                .start_agent(mesh.host(host))
+                .map(|agent| agents[place(host).unwrap_or_default()] = agent),
+            _ => Err(Error::Plan(format!("no such command or host: {line}"))),
+        };
+        match done {
+            Ok(()) => say("ok\n")?,
+            Err(error) => say(&format!("failed: {}\n", error.to_string().replace('\n', " ")))?,
+        }
+    }
+    Ok(())
+}
+
 /// What the daemons are told.
 struct Settings {
     manager_url: String,
+    /// Seconds between reports.
+    interval: &'static str,
     psk: PathBuf,
     admin_secret: PathBuf,
 }
 
 impl Settings {
-    fn make(mesh: &Mesh) -> Result<Self> {
+    fn make(mesh: &Mesh, interval: &'static str) -> Result<Self> {
         let manager = SocketAddr::new(mesh.host(HOSTS[0]).address(), PORT);
         let settings = Self {
             manager_url: format!("http://{manager}"),
+            interval,
             psk: mesh.dir().join("psk"),
             admin_secret: mesh.dir().join("admin-secret"),
         };
@@ -134,7 +185,7 @@ impl Settings {
             .env("PSK_FILE", &self.psk)
             .env("ADMIN_SECRET_FILE", &self.admin_secret)
             .env("STATE_DIR", state)
-            .env("REPORT_INTERVAL", "5");
+            .env("REPORT_INTERVAL", self.interval);
         host.spawn(&launch)
     }
 }
@@ -187,13 +238,13 @@ fn still_running(daemon: &Proc) -> Result<()> {
     })
 }
 
-/// Passes connections to this machine's loopback on to the manager in its host, for a browser.
-/// Only as long as the process lives: this is the demo's door, not a proxy for others.
-fn forward(host: &Host) -> Result<SocketAddr> {
+/// Passes connections to this machine's loopback, at the first of `ports` that is free, on to the manager
+/// in its host, for a browser. Only as long as the process lives: this is the demo's door, not a proxy for
+/// others.
+fn forward(host: &Host, ports: &[u16]) -> Result<SocketAddr> {
     let loopback = |port| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
-    let listener = TcpListener::bind(loopback(PORT))
-        .or_else(|_| TcpListener::bind(loopback(0)))
-        .map_err(Error::io("a port on 127.0.0.1"))?;
+    let addresses: Vec<SocketAddr> = ports.iter().map(|port| loopback(*port)).collect();
+    let listener = TcpListener::bind(&addresses[..]).map_err(Error::io("a port on 127.0.0.1"))?;
     let address = listener.local_addr().map_err(Error::io("own port"))?;
     let door = host.door()?;
     std::thread::spawn(move || {

@@ -12,6 +12,8 @@ usage: lab COMMAND (as root)
           prints the address to open; Ctrl-C removes all of it
   mesh    the same mesh without manager and agents; prints NAME PID FOLDER of each host, for
           nsenter -t PID -n -m -u -p
+  stage   the demo's mesh for tests, worked by lines on standard input (`run HOST SCRIPT`,
+          `stop HOST`, `start HOST`); ends with it
   bench   the benchmark, without root; `lab bench --help` names its modes
   help    this text
 ";
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo::run(),
         ["mesh"] => demo::mesh_only(),
+        ["stage"] => demo::stage(),
         ["bench", ref options @ ..] => bench::run(options),
         ["help" | "--help" | "-help" | "-h"] => say(HELP),
         _ => {

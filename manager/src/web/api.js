@@ -45,6 +45,14 @@ export async function get(path, signal) {
   return { body, changed: true };
 }
 
+/** The content at `path` below `status/`, to be saved. */
+export async function file(path) {
+  const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+  const answer = await request(`status/${path}`, { headers, cache: 'no-store' });
+  if (!answer.ok) throw refused(answer.status, await json(answer));
+  return answer.blob();
+}
+
 /** Posts a signed envelope; resolves to the words of the answer, whose payload follows its first line. */
 export async function post(path, envelope) {
   const headers = { 'Content-Type': 'application/vnd.kattila.envelope' };

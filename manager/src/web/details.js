@@ -2,12 +2,14 @@
 // at every poll; until they are there, the panel shows what the map knows.
 
 import { get } from './api.js';
-import { alarmDetails, alarmsOf } from './alarms.js';
-import { $, el } from './dom.js';
+import { alarmPanel } from './alarm-panel.js';
+import { alarmsOf } from './alarms.js';
+import { $, clock, el } from './dom.js';
 import { linkPanel } from './link-panel.js';
-import { KINDS } from './marks.js';
+import { KINDS, glyph } from './marks.js';
 import { nodePanel } from './node-panel.js';
 import { emit, on, select, state } from './state.js';
+import { words } from './time.js';
 
 let shown = null; // key of the selection that the panel shows
 let asking = null;
@@ -63,6 +65,7 @@ async function load() {
   const questions = [ask('part', `topology?of=${id}`)];
   const agents = node?.kind === 'agent' ? [node.id] : linkAgents(selection);
   agents.forEach((agent, i) => questions.push(ask(i ? 'farRates' : 'rates', `agents/${agent}/rates`)));
+  if (selection.type !== 'interface') questions.push(ask('history', `events?${node ? 'node' : 'edge'}=${id}&since=-1d`));
   if (node?.kind === 'agent') questions.push(ask('agent', `agents/${node.id}`));
   const answers = await Promise.all(questions);
   if (signal.aborted || keyOf(state.selection) !== key) return;
@@ -91,7 +94,7 @@ function render() {
 }
 
 function content(selection, model) {
-  if (selection.type === 'alarm') return alarmDetails(selection.id, close());
+  if (selection.type === 'alarm') return alarmPanel(selection.id, close());
   const alarms = alarmsOf(selection.id);
   const node = model.byId.get(selection.id);
   const link = model.linkById.get(selection.id);
@@ -99,6 +102,20 @@ function content(selection, model) {
   if (link) return linkPanel(link, model, known, { close: close(), alarms });
   const what = selection.type === 'link' ? 'This link' : `This ${(KINDS[selection.type] ?? 'node').toLowerCase()}`;
   return [heading(what, close()), el('p', { class: 'none' }, state.at == null ? 'It is no longer on the map.' : 'It was not on the map at that moment.')];
+}
+
+const HISTORY_MAX = 12;
+
+/** What happened to a node or link in the last day, newest first. */
+export function history(known) {
+  const events = known.history?.events;
+  if (!events?.length) return [];
+  const item = (event) => {
+    const [, text, tone] = words(event);
+    return el('li', {}, el('span', { class: 'hb' }, tone ? glyph(tone) : null, text), el('time', {}, clock(event.at, true)));
+  };
+  const last = events.slice(-HISTORY_MAX).reverse();
+  return [el('h3', {}, 'Changes in the last day ', el('span', {}, String(events.length))), el('ul', { class: 'plain times' }, last.map(item))];
 }
 
 export const heading = (title, button, ...below) => el('header', {}, el('div', {}, el('h2', {}, title), below), button);

@@ -2,7 +2,7 @@
 
 import { $, el } from './dom.js';
 import { HEALTHS, LAYERS, STATES, glyph, sample } from './marks.js';
-import { emit, on, state } from './state.js';
+import { agentNamed, emit, on, state } from './state.js';
 
 export function start() {
   boxes($('#layers'), LAYERS, state.filter.layers, (layer) => sample(layer.id));
@@ -10,6 +10,14 @@ export function start() {
   boxes($('#healths'), HEALTHS, state.filter.healths, glyph);
   $('#site').onchange = (event) => {
     state.filter.site = event.target.value;
+    emit('filter');
+  };
+  $('#only').onchange = (event) => {
+    const text = event.target.value.trim();
+    const agent = agentNamed(text);
+    event.target.setCustomValidity(text && !agent ? 'No host with an agent has this name.' : '');
+    event.target.reportValidity();
+    state.filter.agent = agent?.id ?? '';
     emit('filter');
   };
   $('#collapse').onchange = (event) => {
@@ -45,7 +53,7 @@ function counts() {
   };
   fill('layers', LAYERS, tally(links, 'layer'));
   fill('states', STATES, tally(links, 'state'));
-  fill('healths', HEALTHS, tally(nodes, 'health'));
+  fill('healths', HEALTHS, tally(nodes.filter((node) => node.kind !== 'manager'), 'health'));
   summary(nodes, links);
   const box = $('#site');
   const key = sites.map((site) => site.id).join(' ');

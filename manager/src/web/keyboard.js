@@ -35,7 +35,7 @@ export function bindKeyboard(view, calls) {
 
   function troubled(step) {
     const { nodes } = view.scene;
-    const list = view.order.filter((i) => nodes[i].health === 'down' || nodes[i].health === 'stale');
+    const list = view.order.filter((i) => nodes[i].health === 'down' || nodes[i].health === 'stale' || view.alarms.has(nodes[i].id));
     if (!list.length) return;
     const at = list.indexOf(view.focus);
     focus(list[at < 0 ? 0 : (at + step + list.length) % list.length]);

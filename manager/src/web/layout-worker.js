@@ -7,13 +7,15 @@
 /* global importScripts, d3 */
 importScripts('vendor/d3-dispatch.min.js', 'vendor/d3-quadtree.min.js', 'vendor/d3-timer.min.js', 'vendor/d3-force.min.js');
 
-const GAP = 13; // radius that each member of a group keeps free
-const SINGLE = 16; // the same for a node that stands alone
+const FEW = 60; // so many nodes have more room
+let gap = 13; // radius that each member of a group keeps free
+let alone = 16; // the same for a node that stands alone
 const GOLDEN = 2.399963; // radians: spreads places of a spiral evenly
 
 onmessage = ({ data }) => {
   const started = performance.now();
   const { seq, n, groups, links, prev, aspect } = data;
+  [gap, alone] = n <= FEW ? [19, 26] : [13, 16];
   const nodes = Array.from({ length: n }, (_, i) => ({ i, group: groups[i], degree: 0, x: prev[2 * i], y: prev[2 * i + 1] }));
   const members = [];
   for (const node of nodes) if (node.group >= 0) (members[node.group] ??= []).push(node);
@@ -67,7 +69,7 @@ function placeBodies(nodes, members, between, aspect) {
   members.forEach((list, group) => bodies.set(`g${group}`, groupBody(list)));
   for (const node of nodes) {
     if (node.group >= 0) continue;
-    const body = { r: SINGLE, single: true, node };
+    const body = { r: alone, single: true, node };
     if (known(node)) Object.assign(body, { x: node.x, y: node.y, fx: node.x, fy: node.y });
     bodies.set(bodyKey(node), body);
   }
@@ -86,12 +88,12 @@ function placeBodies(nodes, members, between, aspect) {
 }
 
 function groupBody(list) {
-  const body = { r: GAP * 1.18 * Math.sqrt(list.length) + 16 };
+  const body = { r: gap * 1.18 * Math.sqrt(list.length) + 16 };
   const fixed = list.filter(known);
   if (fixed.length) {
     body.x = body.fx = fixed.reduce((sum, node) => sum + node.x, 0) / fixed.length;
     body.y = body.fy = fixed.reduce((sum, node) => sum + node.y, 0) / fixed.length;
-    body.r = Math.max(body.r, ...fixed.map((node) => Math.hypot(node.x - body.x, node.y - body.y) + GAP));
+    body.r = Math.max(body.r, ...fixed.map((node) => Math.hypot(node.x - body.x, node.y - body.y) + gap));
   }
   return body;
 }
@@ -131,17 +133,17 @@ function placeMembers(list, centre, pairs, n) {
   for (const node of list) if (known(node)) Object.assign(node, { fx: node.x, fy: node.y });
   fresh.forEach((node, j) => {
     const place = list.length - fresh.length + j;
-    const radius = GAP * 1.25 * Math.sqrt(place);
+    const radius = gap * 1.25 * Math.sqrt(place);
     node.x = centre.x + radius * Math.cos(place * GOLDEN);
     node.y = centre.y + radius * Math.sin(place * GOLDEN);
   });
   const ticks = n > 1500 ? 70 : 130;
   const weak = (link) => 0.35 / Math.sqrt(Math.min(link.source.degree, link.target.degree) || 1) / Math.sqrt(list.length);
   d3.forceSimulation(list)
-    .force('link', d3.forceLink(pairs.map(([source, target]) => ({ source, target }))).distance(GAP * 2.4).strength(weak))
+    .force('link', d3.forceLink(pairs.map(([source, target]) => ({ source, target }))).distance(gap * 2.4).strength(weak))
     .force('x', d3.forceX(centre.x).strength(0.06))
     .force('y', d3.forceY(centre.y).strength(0.06))
-    .force('apart', d3.forceCollide(GAP).strength(1).iterations(2))
+    .force('apart', d3.forceCollide(gap).strength(1).iterations(2))
     .alpha(0.6)
     .alphaDecay(1 - Math.pow(0.001, 1 / ticks))
     .stop()
@@ -152,5 +154,5 @@ function placeMembers(list, centre, pairs, n) {
 function hull(list, group) {
   const x = list.reduce((sum, node) => sum + node.x, 0) / list.length;
   const y = list.reduce((sum, node) => sum + node.y, 0) / list.length;
-  return { group, x, y, r: Math.max(20, ...list.map((node) => Math.hypot(node.x - x, node.y - y))) + GAP + 3 };
+  return { group, x, y, r: Math.max(20, ...list.map((node) => Math.hypot(node.x - x, node.y - y))) + gap + 3 };
 }

@@ -3,7 +3,7 @@
 import { chart, rates } from './chart.js';
 import { bytes, clock, el, facts, since, span } from './dom.js';
 import { HANDSHAKE, LAYER, RELATIONS, STATE, glyph, sample } from './marks.js';
-import { heading } from './details.js';
+import { heading, history } from './details.js';
 import { linkName } from './model.js';
 import { managerNow, select, shownAt, state } from './state.js';
 
@@ -40,6 +40,7 @@ export function linkPanel(l, model, known, { close, alarms }) {
     ...(l.layer === 'wireguard' ? halves(l, edge, names, known) : []),
     ...evidence(edge, known),
     ...parallel(l, model),
+    ...history(known),
   ];
 }
 
@@ -62,7 +63,7 @@ function halves(l, edge, names, known) {
     if (!half) return [title, el('p', { class: 'none' }, l.relation === 'external' ? 'No agent there: nothing is known of this half.' : 'It has no peer for the other end.')];
     const key = `${end.interface} ${half.peer}`;
     const own = series.find((found) => found?.agent === end.node);
-    return [title, halfFacts(half), own ? chart('peer', rates(own.samples, (sample) => sample.peers[key])) : null];
+    return [title, halfFacts(half), own ? chart('Traffic with this peer', rates(own.samples, (sample) => sample.peers[key])) : null];
   });
 }
 

@@ -5,6 +5,7 @@ import * as alarms from './alarms.js';
 import { get, setToken } from './api.js';
 import * as details from './details.js';
 import { $ } from './dom.js';
+import * as exported from './exports.js';
 import * as filters from './filters.js';
 import * as map from './map.js';
 import { build } from './model.js';
@@ -31,12 +32,13 @@ async function poll() {
   try {
     await ask();
     failures = 0;
+    tokenState = 'new';
     notice.answered();
     emit('polled');
   } catch (error) {
     failures += 1;
     wait = Math.min(RETRY_MAX_MS, POLL_MS * failures);
-    if (error.status === 401) askForToken();
+    if (error.status === 401) tokenNeeded(error);
     notice.failed(error, wait);
     if (!error.status && !(error.name === 'ApiError' || error.hint !== undefined)) console.error(error);
   }
@@ -58,6 +60,7 @@ async function ask() {
   const moved = presences !== state.agents.map((agent) => agent.id + agent.presence).join();
   state.alarmsError = told.error?.message ?? null;
   state.alarms = told.body?.alarms ?? state.alarms;
+  state.silences = told.body?.silences ?? state.silences;
   if (map.changed || moved || !state.present) {
     state.present = build(map.body, state.agentById, state.present);
     if (state.at == null) {
@@ -69,13 +72,24 @@ async function ask() {
   emit('alarms');
 }
 
-function askForToken() {
+/** The dialog opens by itself once; when it was left, or the token was wrong, the reader decides. */
+let tokenState = 'new';
+
+function tokenNeeded(error) {
+  const wrong = tokenState === 'sent';
+  if (tokenState === 'new' || wrong) askForToken(wrong ? `${error.message}.` : '');
+}
+
+function askForToken(words = '') {
   const dialog = $('#token');
   if (dialog.open) return;
+  tokenState = 'asked';
+  $('#token-error').textContent = words;
   $('#token-form').onsubmit = (event) => {
     event.preventDefault();
     setToken($('#token-value').value.trim());
     $('#token-value').value = '';
+    tokenState = 'sent';
     dialog.close();
     poll();
   };
@@ -164,13 +178,14 @@ async function recall() {
   on('selection', remember);
 }
 
-for (const part of [filters, map, search, alarms, details, agents, path, time]) part.start();
+for (const part of [filters, map, search, alarms, details, agents, path, time, exported]) part.start();
 chrome();
 notice.refresh();
 setInterval(notice.refresh, 1000);
 on('page', page);
 on('tab', tab);
 on('poll', poll);
+on('token', askForToken);
 on('live', notice.refresh);
 on('model', notice.refresh);
 on('unfold', map.unfold);

@@ -1,5 +1,6 @@
 // The map's panel: what is drawn follows the state, and what is picked changes it.
 
+import { worst } from './alarms.js';
 import { get } from './api.js';
 import { $, el } from './dom.js';
 import { bindPointer } from './input.js';
@@ -37,7 +38,12 @@ export function start() {
   on('theme', colours);
   on('model', () => show());
   on('filter', rebuild);
-  on('path', highlight);
+  on('path', () => {
+    if (state.path && state.collapsed) expand();
+    highlight();
+    if (state.path) zoomTo({ type: 'nodes', nodes: state.path.nodes });
+  });
+  on('alarms', badges);
   on('selection', (options) => {
     tip(null, null);
     if (state.focus || wasFocused) rebuild();
@@ -77,6 +83,7 @@ export function rebuild() {
   const { filter, collapsed, unfolded } = state;
   view.setScene(scene(state.model, layout, { filter, collapsed, unfolded, focus: state.model.byId.has(focus) ? focus : null }));
   highlight();
+  badges();
   const agents = state.model.nodes.filter((node) => node.kind === 'agent').length;
   const bad = state.model.links.filter((l) => l.bad).length;
   $('#canvas').setAttribute('aria-label', `Topology map: ${agents} hosts, ${state.model.links.length} links, ${bad} of them with problems. Keyboard help follows.`);
@@ -89,10 +96,11 @@ const shownSelection = () => (state.selection?.type === 'alarm' ? state.selectio
 const hostOf = (selection) => (selection?.type === 'node' || selection?.type === 'interface' ? selection.id : null);
 
 function highlight() {
-  const { path } = state;
   const selection = shownSelection();
-  if (path) return view.select(path);
+  view.way = state.path;
+  if (state.path) return view.select(state.path);
   if (!selection || !state.model) return view.select(null);
+  if (selection.type === 'nodes') return view.select({ nodes: selection.nodes });
   if (selection.type === 'link') return view.select({ links: [selection.id], nodes: [] });
   const one = `${selection.id}/${selection.interface}`;
   const around = view.index.has(one) ? one : selection.id;
@@ -116,12 +124,26 @@ function zoomTo(selection) {
   if (state.collapsed && selection.type !== 'group') expand();
   pad();
   const l = state.model.linkById.get(selection.id);
-  const places = (l ? [l.a, l.b] : [selection.id]).map((id) => layout.xy.get(id)).filter(Boolean);
+  const places = (l ? [l.a, l.b] : selection.nodes ?? [selection.id]).map((id) => layout.xy.get(id)).filter(Boolean);
   if (!places.length) return;
-  const [[ax, ay], [bx, by]] = [places[0], places[places.length - 1]];
+  const [xs, ys] = [places.map(([x]) => x), places.map(([, y]) => y)];
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const room = { w: view.w - 160, h: view.h - view.pad.t - view.pad.b - 160 };
-  const k = l ? Math.min(1.6, room.w / (Math.abs(ax - bx) || 1), room.h / (Math.abs(ay - by) || 1)) : Math.max(view.k, 1.3);
-  view.centre((ax + bx) / 2, (ay + by) / 2, Math.max(0.1, k));
+  const k = places.length > 1 ? Math.min(1.6, room.w / (x1 - x0 || 1), room.h / (y1 - y0 || 1)) : Math.max(view.k, 1.3);
+  view.centre((x0 + x1) / 2, (y0 + y1) / 2, Math.max(0.1, k));
+}
+
+/** Nodes and links with a firing alarm are marked; a collapsed group has its members' worst. Alarms are those of now. */
+function badges() {
+  if (!state.model) return;
+  const found = state.at == null ? worst() : new Map();
+  if (state.collapsed) {
+    for (const [id, mark] of [...found]) {
+      const key = `site:${state.model.byId.get(id)?.group}`;
+      if (!(found.get(key)?.rank >= mark.rank)) found.set(key, mark);
+    }
+  }
+  view.setAlarms(found);
 }
 
 function expand() {

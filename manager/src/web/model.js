@@ -22,9 +22,10 @@ export function build(brief, agentById, before) {
   }));
   const byId = new Map(nodes.map((node) => [node.id, node]));
   for (const edge of brief.edges) links.push(link(edge, nodes));
-  roles(brief, byId, links);
-  groups(nodes, byId, links);
-  return { at: brief.at, nodes, links, byId, linkById: new Map(links.map((l) => [l.id, l])), sites: sites(nodes), meshes: brief.meshes };
+  const known = brief.sites.length ? brief.sites : before?.known ?? [];
+  roles(brief, known, byId, links);
+  groups(nodes, byId, links, known);
+  return { at: brief.at, nodes, links, byId, linkById: new Map(links.map((l) => [l.id, l])), sites: groupList(nodes), known, meshes: brief.meshes };
 }
 
 /** Past maps name no sites, and a silent host has not moved: their sites are those known before. */
@@ -64,13 +65,13 @@ function halves(edge) {
   return differ ? [a, b] : null;
 }
 
-function roles(brief, byId, links) {
+function roles(brief, sites, byId, links) {
   const set = (id, role) => {
     const node = byId.get(id);
     if (node?.kind === 'agent') node.role = role;
   };
   for (const mesh of brief.meshes) for (const hub of mesh.hubs ?? []) set(hub, 'gateway');
-  for (const site of brief.sites) if (site.router) set(site.router, 'gateway');
+  for (const site of sites) if (site.router) set(site.router, 'gateway');
   for (const l of links) if (l.relation === 'gateway') set(l.a, 'gateway');
   // The second end of a delivery is the manager or an agent that passes reports on.
   for (const l of links) if (l.layer === 'relay') set(l.b, 'relay');
@@ -80,7 +81,7 @@ function roles(brief, byId, links) {
  * Hosts behind one address, or on one LAN, are drawn together; others stand alone. A LAN or an external peer whose
  * hosts are all of one group belongs to it. Nothing is guessed from subnets.
  */
-function groups(nodes, byId, links) {
+function groups(nodes, byId, links, sites) {
   const lan = new Map();
   for (const l of links) {
     const far = byId.get(l.b);
@@ -111,10 +112,16 @@ function groups(nodes, byId, links) {
   for (const [id, found] of around) if (found.size === 1) byId.get(id).group = [...found][0];
   const gateways = new Map();
   for (const l of links) if (l.relation === 'gateway') gateways.set(l.b, byId.get(l.a).name);
-  for (const node of nodes) node.groupName = node.group && (gateways.has(node.group) ? `LAN of ${gateways.get(node.group)}` : byId.get(node.group)?.name ?? node.group);
+  for (const { address, router } of sites) if (byId.has(router)) gateways.set(address, byId.get(router).name);
+  const nameOf = (group) => {
+    const lanOf = byId.get(group);
+    if (gateways.has(group)) return `${lanOf ? 'LAN' : 'Site'} of ${gateways.get(group)}`;
+    return lanOf?.name ?? group;
+  };
+  for (const node of nodes) node.groupName = node.group && nameOf(node.group);
 }
 
-function sites(nodes) {
+function groupList(nodes) {
   const found = new Map();
   for (const node of nodes) if (node.group) found.set(node.group, node.groupName);
   return [...found].map(([id, name]) => ({ id, name })).sort((a, b) => (a.name < b.name ? -1 : 1));

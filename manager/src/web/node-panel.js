@@ -3,11 +3,11 @@
 import { chart, rates } from './chart.js';
 import { bytes, capped, clock, el, facts, rate, since, span, table } from './dom.js';
 import { HEALTH, KINDS, LAYER, STATE, glyph, marked, sample } from './marks.js';
-import { heading } from './details.js';
+import { heading, history } from './details.js';
 import { emit, managerNow, select, state } from './state.js';
 
 const LIST = 12;
-const NAT = { none: 'none: peers see an own address', nat: 'behind NAT', symmetric: 'behind symmetric NAT' };
+const NAT = { none: 'none', nat: 'behind NAT', symmetric: 'behind symmetric NAT' };
 
 /** `known`: part, agent, rates as far as they have come, or error. */
 export function nodePanel(node, model, known, { close, alarms, interfaceName, unfold }) {
@@ -30,6 +30,7 @@ export function nodePanel(node, model, known, { close, alarms, interfaceName, un
     ...interfaces(node, full, report, known.rates),
     ...routes(report),
     ...problems(report),
+    ...history(known),
     raw(known.agent),
   ];
 }
@@ -61,7 +62,8 @@ function generalFacts(node, full, detail) {
   const loads = system?.load?.map((load) => load.toFixed(2)).join(' ');
   return facts(
     ['Site', node.groupName],
-    ['Seen by peers as', full?.nat ? NAT[full.nat.kind] : null],
+    ['Seen from the internet at', node.site],
+    ['NAT', full?.nat ? NAT[full.nat.kind] : null],
     ['System', system?.os],
     ['Kernel', system && [system.kernel, system.arch].filter(Boolean).join(' ')],
     ['Up for', system?.uptime_s ? span(system.uptime_s) : null],

@@ -26,14 +26,16 @@ export function refresh() {
 function screen() {
   const box = $('#screen');
   const kind = !state.model ? (failure ? 'error' : 'loading') : state.agents.length === 0 && !state.at ? 'empty' : '';
-  if (box.dataset.kind === kind && kind !== 'error') return;
+  const key = kind === 'error' ? `${kind} ${failure.error.message}` : kind;
+  if (box.dataset.key === key) return; // as it is: a button in it may have the focus
+  box.dataset.key = key;
   box.dataset.kind = kind;
   box.hidden = !kind;
   document.body.classList.toggle('empty', kind === 'empty');
   box.setAttribute('role', kind === 'error' ? 'alert' : 'status');
   if (kind === 'loading') box.replaceChildren(el('div', { class: 'spin', 'aria-hidden': 'true' }), el('h2', {}, 'Loading the map…'));
   if (kind === 'empty') box.replaceChildren(...firstRun());
-  if (kind === 'error') box.replaceChildren(el('h2', {}, 'The map cannot be loaded'), el('p', {}, `${failure.error.message}. ${failure.error.hint ?? ''}`), tryNow());
+  if (kind === 'error') box.replaceChildren(el('h2', {}, 'The map cannot be loaded'), el('p', {}, `${failure.error.message}. ${failure.error.hint ?? ''}`), again());
 }
 
 function firstRun() {
@@ -53,7 +55,11 @@ function firstRun() {
   ].filter(Boolean);
 }
 
-const tryNow = () => el('button', { type: 'button', onclick: () => emit('poll') }, 'Try now');
+/** What to do about a failure: the token may be missing, otherwise it may be better by now. */
+function again() {
+  const [text, event] = failure.error.status === 401 ? ['Enter the token', 'token'] : ['Try now', 'poll'];
+  return el('button', { type: 'button', onclick: () => emit(event) }, text);
+}
 
 function banner() {
   const box = $('#banner');
@@ -69,7 +75,8 @@ function banner() {
 function words() {
   if (failure && state.model) {
     const age = span((Date.now() - failedSince) / 1000);
-    return [`No contact with the manager for ${age} (${failure.error.message}). The map shows its last answer. `, 'down', tryNow()];
+    const what = failure.error.status ? 'No answer to use from' : 'No contact with';
+    return [`${what} the manager for ${age} (${failure.error.message}). The map shows its last answer. `, 'down', again()];
   }
   if (state.at != null) {
     const ago = span((managerNow() - state.at) / 1000);

@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { $, el, since, facts } from './dom.js';
 import { glyph } from './marks.js';
-import { emit, managerNow, on, select, state } from './state.js';
+import { agentNamed, emit, managerNow, on, select, state } from './state.js';
 
 const OUTCOME = {
   delivered: 'Delivered', leaves_fleet: 'Leaves the fleet', no_route: 'No route', refused: 'Refused by a route',
@@ -51,19 +51,13 @@ function choices() {
   box.replaceChildren(...names.map((name) => el('option', { value: name })));
 }
 
-/** The id of the agent of this name or id. */
-function agentId(text) {
-  const found = state.agents.find((agent) => agent.id === text) ?? state.agents.find((agent) => agent.hostname === text);
-  return found?.id;
-}
-
 async function ask() {
   const [from, to] = [$('#path-a').value.trim(), $('#path-b').value.trim()];
-  const id = agentId(from);
+  const id = agentNamed(from)?.id;
   if (!id) return say('error', `“${from}” is no host with an agent.`);
   say('none', 'Asking…');
   try {
-    const query = `path?from=${id}&to=${encodeURIComponent(agentId(to) ?? to)}`;
+    const query = `path?from=${id}&to=${encodeURIComponent(agentNamed(to)?.id ?? to)}`;
     answer = (await get(query)).body;
   } catch (error) {
     answer = null;
@@ -88,7 +82,7 @@ function clear() {
 
 function show() {
   const way = answer[direction];
-  state.path = { nodes: way.hops.map((hop) => hop.agent), links: way.hops.map((hop) => hop.edge).filter(Boolean) };
+  state.path = { nodes: way.hops.map((hop) => hop.agent), links: way.hops.map((hop) => hop.edge), stopped: way.outcome !== 'delivered' && way.outcome !== 'leaves_fleet' };
   emit('path');
   const tab = (key, text) => {
     const choose = () => {
@@ -100,20 +94,20 @@ function show() {
   };
   const [from, to] = direction === 'forward' ? [answer.source, answer.to] : [answer.to, answer.source];
   const well = way.outcome === 'delivered';
-  const mark = well ? { glyph: '✓', tone: 'ok' } : { glyph: '×', tone: 'down' };
+  const mark = well ? { glyph: '✓', tone: 'ok' } : way.outcome === 'leaves_fleet' ? { glyph: '→', tone: 'unknown' } : { glyph: '×', tone: 'down' };
   $('#path-answer').replaceChildren(
     el('div', { class: 'acts' }, tab('forward', 'There'), tab('back', 'Back')),
     el('p', { class: `badge ${mark.tone}` }, glyph(mark), OUTCOME[way.outcome] ?? way.outcome),
     el('p', { class: 'lead' }, way.text),
     answer.asymmetric ? el('p', { class: 'step' }, 'The way back leads over other hosts or interfaces than the way there.') : '',
     facts(['From', from ?? 'no source address'], ['To', to], ['Largest packet', way.mtu && `${way.mtu} bytes`], ['As of', `${since(answer.at, managerNow())} ago`]),
-    el('ol', { class: 'hops' }, way.hops.map((hop, i) => step(hop, i, way, well))),
+    el('ol', { class: 'hops' }, way.hops.map((hop, i) => step(hop, i, way, mark))),
   );
 }
 
-function step(hop, i, way, well) {
+function step(hop, i, way, end) {
   const last = i === way.hops.length - 1;
-  const mark = last && !well ? { glyph: '×', tone: 'down' } : { glyph: String(i + 1), tone: 'plain' };
+  const mark = last && end.tone === 'down' ? end : { glyph: String(i + 1), tone: 'plain' };
   const route = hop.route && `route ${hop.route.destination}${hop.route.gateway ? ` via ${hop.route.gateway}` : ''}${hop.route.table === 254 ? '' : `, table ${hop.route.table}`}`;
   const lines = [
     hop.came_by && `in by ${hop.came_by}`,

@@ -25,12 +25,12 @@ export function scene(model, places, view) {
 }
 
 function shownNodes(model, { filter, focus }) {
-  const near = focus && neighbourhood(model, focus);
+  const around = [focus, filter.agent].filter((id) => model.byId.has(id)).map((id) => neighbourhood(model, id));
   const shown = new Set();
   for (const node of model.nodes) {
     if (!filter.healths.has(node.health)) continue;
     if (filter.site && node.group !== filter.site && node.kind !== 'manager') continue;
-    if (near && !near.has(node.id)) continue;
+    if (around.some((near) => !near.has(node.id))) continue;
     if (node.kind === 'manager' && !filter.layers.has('relay')) continue;
     shown.add(node.id);
   }

@@ -27,7 +27,7 @@ export function start() {
   });
 }
 
-const words = (node) => `${node.name} ${node.id} ${node.groupName ?? ''} ${node.addresses.join(' ')} ${KINDS[node.kind]}`.toLowerCase();
+const words = (node) => `${node.name} ${node.id} ${node.groupName ?? ''} ${node.site ?? ''} ${node.addresses.join(' ')} ${KINDS[node.kind]}`.toLowerCase();
 
 function search() {
   const text = $('#q').value.trim().toLowerCase();

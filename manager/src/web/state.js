@@ -15,8 +15,10 @@ export const state = {
   agents: [],
   agentById: new Map(),
   alarms: [],
+  /** Silences in force: `{target, until}`. */
+  silences: [],
   alarmsError: null,
-  /** `{type: 'node' | 'link' | 'interface' | 'alarm', id, interface?}` or `null`. */
+  /** `{type: 'node' | 'link' | 'interface' | 'alarm', id, interface?, shows?}` or `null`; an alarm shows another. */
   selection: null,
   /** The answer of a path query that is drawn, or `null`. */
   path: null,
@@ -31,6 +33,8 @@ export const state = {
     states: new Set(STATES.map((mark) => mark.id)),
     healths: new Set(HEALTHS.map((mark) => mark.id)),
     site: '',
+    /** Id of the agent that is shown alone with what it is linked to, or nothing. */
+    agent: '',
   },
 };
 
@@ -44,6 +48,9 @@ export function on(event, listener) {
 export function emit(event, ...details) {
   for (const listener of listeners.get(event) ?? []) listener(...details);
 }
+
+/** The agent of this name or id. */
+export const agentNamed = (text) => state.agentById.get(text) ?? state.agents.find((agent) => agent.hostname === text);
 
 /** The manager's clock now (ms), as far as the page knows it. */
 export const managerNow = () => (state.heard ? state.now + Date.now() - state.heard : Date.now());

@@ -66,6 +66,7 @@ export async function load() {
 
 /** The changes since those known. */
 async function follow() {
+  label();
   try {
     const { body, changed } = await get(`events?after=${last}&limit=${PAGE}`);
     if (!changed || !body.events.length) return density();
@@ -139,7 +140,10 @@ function label() {
   $('#time-live').setAttribute('aria-pressed', String(isLive));
 }
 
-/** How many changes there were when, as bars above the slider. */
+const BAD = new Set(['down', 'stale', 'one_sided', 'never', 'silent']);
+const isBad = ({ change }) => BAD.has(change.to ?? change.presence ?? change.edge?.state);
+
+/** How many changes there were when, as bars above the slider; those for the worse in their own colour, from below. */
 function density() {
   const canvas = $('#density');
   const [w, h] = [canvas.clientWidth, canvas.clientHeight];
@@ -151,17 +155,24 @@ function density() {
   const style = getComputedStyle(document.documentElement);
   const bins = Math.max(1, Math.floor(w / 5));
   const counts = new Array(bins).fill(0);
+  const worse = new Array(bins).fill(0);
   const [to, from] = [managerNow(), managerNow() - range * 1000];
   for (const event of events) {
     const bin = Math.floor(((event.at - from) / (to - from)) * bins);
-    if (bin >= 0) counts[Math.min(bins - 1, bin)] += 1;
+    if (bin < 0) continue;
+    counts[Math.min(bins - 1, bin)] += 1;
+    if (isBad(event)) worse[Math.min(bins - 1, bin)] += 1;
   }
   const most = Math.log2(1 + Math.max(1, ...counts));
-  c.fillStyle = style.getPropertyValue('--ctl');
-  counts.forEach((count, i) => {
-    const height = count ? 2 + (Math.log2(1 + count) / most) * (h - 14) : 0;
-    c.fillRect(i * (w / bins) + 0.5, h - height, w / bins - 1, height);
-  });
+  const bars = (numbers, colour) => {
+    c.fillStyle = style.getPropertyValue(colour);
+    numbers.forEach((count, i) => {
+      const height = count ? 2 + (Math.log2(1 + count) / most) * (h - 14) : 0;
+      c.fillRect(i * (w / bins) + 0.5, h - height, w / bins - 1, height);
+    });
+  };
+  bars(counts, '--ctl');
+  bars(worse, '--down');
   c.fillStyle = style.getPropertyValue('--muted');
   c.font = '10px system-ui,sans-serif';
   const step = [300, 900, 1800, 3600, 10_800, 21_600, 86_400].find((seconds) => (range / seconds) * 62 < w) ?? 86_400;
@@ -211,7 +222,7 @@ function entry(subject, name, text, at, tone) {
 }
 
 /** What a change was, in words: name, text, mark. */
-function words({ subject, change }) {
+export function words({ subject, change }) {
   const model = state.present ?? state.model;
   const l = model.linkById.get(subject);
   const name = l ? linkName(l, model) : model.byId.get(subject)?.name ?? change.node?.name ?? subject.replace(/[0-9a-f]{32}/g, (id) => model.byId.get(id)?.name ?? id.slice(0, 8));

@@ -1,0 +1,41 @@
+// The map as a file: what the canvas shows as SVG, and the manager's own exports. They are fetched and not linked,
+// because a link would not carry the read token.
+
+import { file } from './api.js';
+import { $, el } from './dom.js';
+import { view } from './map.js';
+import { picture } from './picture.js';
+import { shownAt, state } from './state.js';
+
+/** Name, title and path of each export of the manager's. */
+const FILES = [
+  { name: 'JSON', title: 'everything known, with figures and evidence', path: 'topology', file: 'kattila.json' },
+];
+
+export function start() {
+  const button = (name, title, make) => el('button', { type: 'button', title, onclick: () => save(make) }, name);
+  $('#exports .acts').replaceChildren(
+    button('SVG', 'the map as it is shown', drawn),
+    ...FILES.map((item) => button(item.name, item.title, async () => [await file(item.path), item.file])),
+  );
+}
+
+function drawn() {
+  const at = new Date(shownAt()).toISOString().slice(0, 16).replace('T', ' ');
+  const agents = state.model.nodes.filter((node) => node.kind === 'agent').length;
+  const title = `kattila.status, ${at} UTC: ${agents} hosts`;
+  return [new Blob([picture(view, title)], { type: 'image/svg+xml' }), 'kattila.svg'];
+}
+
+async function save(make) {
+  const error = $('#exports .error');
+  error.textContent = '';
+  try {
+    const [blob, name] = await make();
+    const url = URL.createObjectURL(blob);
+    el('a', { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (problem) {
+    error.textContent = `${problem.message}. ${problem.hint ?? ''}`;
+  }
+}

@@ -1,6 +1,8 @@
 // Headless Chromium that tells of every error and of every request that leaves the manager.
 
-import { mkdirSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
 export const SHOTS = process.env.SHOTS ?? new URL('shots', import.meta.url).pathname;
@@ -30,6 +32,18 @@ export async function open(browser, base, { hash = '', ready = true, ...options 
 }
 
 export const shot = (page, name) => page.screenshot({ path: `${SHOTS}/${name}.png` });
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+
+/** No finding of axe that is serious or critical. */
+export async function accessible(page, where) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate((runOnly) => window.axe.run(document, { runOnly }), RULES);
+  const serious = violations.filter((found) => ['serious', 'critical'].includes(found.impact));
+  const words = serious.map((found) => `${found.id}: ${found.nodes.map((node) => node.target.join(' ')).slice(0, 4).join(', ')}`);
+  assert.deepEqual(words, [], where);
+}
 
 /** Where a node or the middle of a link is on the screen. */
 export const placeOf = (page, id) => page.evaluate(async (wanted) => {

@@ -10,7 +10,7 @@ const mac = (n, kind = 0) => ['02', kind, (n >> 24) & 255, (n >> 16) & 255, (n >
 
 export class Fleet {
   constructor(base, psk, interval = 30) {
-    Object.assign(this, { base, psk, interval, hosts: [], tunnels: [] });
+    Object.assign(this, { base, psk, interval, hosts: [], tunnels: [], begun: Date.now() });
   }
 
   /** A host in a site; sites have a public address and a LAN of their own. */
@@ -46,7 +46,7 @@ export class Fleet {
     ];
     const wireguard = devices.map((name) => ({
       name, public_key: keyOf(`${host.name} ${name}`), listen_port: 51820 + devices.indexOf(name),
-      peers: mine.filter((t) => t.device === name).map((t) => this.peer(host, t, beats)),
+      peers: mine.filter((t) => t.device === name).map((t) => this.peer(host, t, beats, observedAt)),
     }));
     const routes = [
       router
@@ -75,16 +75,19 @@ export class Fleet {
     return host.site == null ? `203.0.113.${host.number % 250}` : `198.51.${host.site >> 8}.${1 + (host.site & 255)}`;
   }
 
-  peer(host, tunnel, beats) {
+  peer(host, tunnel, beats, observedAt) {
     const other = tunnel.a === host ? tunnel.b : tunnel.a;
     const key = typeof other === 'string' ? keyOf(other) : keyOf(`${other.name} ${tunnel.device}`);
     const far = typeof other === 'string' ? 200 : other.number + (tunnel.device === 'wg0' ? 0 : 65536);
     const grown = tunnel.broken ? 0 : beats;
     const sent = tunnel.broken ? 148 * beats : 0;
+    // A tunnel in use makes a new handshake every two minutes; an older one only ages.
+    const age = tunnel.handshake + Math.max(0, Math.round((observedAt - this.begun) / 1000));
+    const handshake = tunnel.handshake < 120 ? age % 120 : age;
     return {
       public_key: key, has_psk: false,
       endpoint: typeof other === 'string' ? '203.0.113.200:40000' : `${this.publicOf(other)}:51820`,
-      allowed_ips: [`${ip(far)}/32`], handshake_age_s: tunnel.never ? undefined : tunnel.broken ? 900 + 30 * beats : tunnel.handshake,
+      allowed_ips: [`${ip(far)}/32`], handshake_age_s: tunnel.never ? undefined : tunnel.broken ? 900 + 30 * beats : handshake,
       rx_bytes: tunnel.rx + (tunnel.idle ? 0 : 20_000 * grown), tx_bytes: tunnel.tx + (tunnel.idle ? 0 : 20_000 * grown) + sent, keepalive_s: tunnel.keepalive || undefined,
     };
   }

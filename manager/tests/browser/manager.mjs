@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 export const PSK = 'a preshared key for browser tests';
+export const SECRET = 'an admin secret for browser tests';
 
 const freePort = () => new Promise((resolve) => {
   const server = createServer().listen(0, '127.0.0.1', () => {
@@ -21,6 +22,7 @@ export class Manager {
     const manager = new Manager();
     manager.folder = mkdtempSync(join(tmpdir(), 'kattila-browser-'));
     writeFileSync(join(manager.folder, 'psk'), PSK, { mode: 0o600 });
+    writeFileSync(join(manager.folder, 'admin-secret'), SECRET, { mode: 0o600 });
     manager.port = await freePort();
     manager.base = `http://127.0.0.1:${manager.port}`;
     manager.settings = settings;
@@ -31,7 +33,7 @@ export class Manager {
   async resume() {
     const log = openSync(join(this.folder, 'log'), 'a');
     const program = resolve(process.env.MANAGER ?? '../../../target/debug/manager');
-    const env = { PSK_FILE: 'psk', MANAGER_LISTEN: `127.0.0.1:${this.port}`, ...this.settings };
+    const env = { PSK_FILE: 'psk', ADMIN_SECRET_FILE: 'admin-secret', MANAGER_LISTEN: `127.0.0.1:${this.port}`, ...this.settings };
     this.child = spawn(program, { cwd: this.folder, env, stdio: ['ignore', log, log] });
     for (let tries = 0; tries < 200; tries += 1) {
       try {
@@ -58,15 +60,15 @@ export class Manager {
   }
 
   async get(path) {
-    return (await fetch(`${this.base}/status/${path}`)).json();
+    return (await fetch(`${this.base}/status/${path}`, { signal: AbortSignal.timeout(60_000) })).json();
   }
 
-  /** Waits until the answer of `path` fits. */
-  async until(path, fits, seconds = 15) {
+  /** Waits until the answer of `path` fits; asks again after `pause` ms. */
+  async until(path, fits, seconds = 15, pause = 100) {
     for (const end = Date.now() + seconds * 1000; Date.now() < end;) {
       const answer = await this.get(path);
       if (fits(answer)) return answer;
-      await new Promise((resolve) => { setTimeout(resolve, 100); });
+      await new Promise((resolve) => { setTimeout(resolve, pause); });
     }
     throw new Error(`${path} did not come to what was waited for`);
   }

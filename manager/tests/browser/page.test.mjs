@@ -2,14 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
-import { eventually, launch, open, placeOf, shot } from './browser.mjs';
-import { macOf } from './agent.mjs';
+import { accessible, eventually, launch, open, placeOf, shot } from './browser.mjs';
 import { small } from './fleet.mjs';
 import { Manager, PSK } from './manager.mjs';
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 let manager;
 let fleet;
 let browser;
@@ -34,22 +31,13 @@ const linkId = (brief, a, b) => {
   return brief.edges.find((edge) => edge.layer === 'wireguard' && [...edge.ends].sort().join() === ends).id;
 };
 
-/** No finding of axe that is serious or critical. */
-async function accessible(where) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-  const serious = violations.filter((found) => ['serious', 'critical'].includes(found.impact));
-  const words = serious.map((found) => `${found.id}: ${found.nodes.map((node) => node.target.join(' ')).slice(0, 4).join(', ')}`);
-  assert.deepEqual(words, [], where);
-}
-
 test('without agents the page says how to add the first', async () => {
   page = await open(browser, manager.base, { ready: false });
   await page.waitForSelector('#screen[data-kind=empty]');
   const words = await text('#screen');
   assert.match(words, /No agent has reported yet/);
   assert.match(words, new RegExp(`MANAGER_URL=${manager.base} PSK_FILE=.*\\./agent`));
-  await accessible('the first run');
+  await accessible(page, 'the first run');
   await shot(page, 'first-run');
   assert.deepEqual(page.faults, []);
 });
@@ -79,7 +67,7 @@ test('a host shows what is known of it, its traffic and its raw report', async (
   for (const part of ['helsinki-gw', 'Debian GNU/Linux 12', 'PSK generation', 'wg0', 'Interfaces', 'Routes']) assert.ok(words.includes(part), part);
   await page.click('#details summary');
   assert.match(await text('#details pre'), /"hostname": "helsinki-gw"/);
-  await accessible('a host');
+  await accessible(page, 'a host');
   await shot(page, 'host');
   await page.keyboard.press('Escape');
   assert.equal(await page.locator('#details').isVisible(), false);
@@ -130,9 +118,9 @@ test('a fault is on the map within one refresh, and nothing moves', async () => 
   await page.evaluate(async (wanted) => (await import('/web/state.js')).select({ type: 'link', id: wanted }, { zoom: true }), id);
   await page.waitForSelector('#details .evidence li');
   const words = await text('#details');
-  for (const part of ['oulu-gw ⇄ berlin-gw', 'Down', 'AllowedIPs', 'Evidence', 'last handshake']) assert.ok(words.includes(part), `${part}: ${words}`);
+  for (const part of ['oulu-gw ⇄ berlin-gw', 'Down', 'AllowedIPs', 'Evidence', 'last handshake', 'Changes in the last day', 'Up → Down']) assert.ok(words.includes(part), `${part}: ${words}`);
   await page.waitForTimeout(400);
-  await accessible('a link');
+  await accessible(page, 'a link');
   await shot(page, 'link');
   await page.keyboard.press('Escape');
   assert.deepEqual(page.faults, []);
@@ -149,9 +137,20 @@ test('filters, search and the neighbourhood narrow the map', async () => {
   await page.uncheck('#layers input[value=physical]');
   assert.ok((await count('links')) < links);
   await page.check('#layers input[value=physical]');
+  await page.click('#more summary');
   await page.selectOption('#site', { index: 1 });
   assert.ok((await count('nodes')) < 12);
   await page.selectOption('#site', '');
+  await page.fill('#only', 'roaming-laptop');
+  await page.press('#only', 'Tab');
+  const hosts = await page.evaluate(async () => (await import('/web/map.js')).view.scene.nodes.filter((node) => !node.host).length);
+  assert.ok(hosts < 6, `${hosts}: only the host and what it is linked to`);
+  await page.fill('#only', 'nobody');
+  await page.press('#only', 'Tab');
+  assert.equal(await page.evaluate(() => document.querySelector('#only').validity.customError), true);
+  await page.fill('#only', '');
+  await page.press('#only', 'Tab');
+  assert.equal(await count('links'), links);
   await page.check('#collapse');
   assert.ok((await count('nodes')) < 15);
   await shot(page, 'collapsed');
@@ -167,6 +166,21 @@ test('filters, search and the neighbourhood narrow the map', async () => {
   assert.ok((await count('nodes')) < all);
   await page.keyboard.press('Escape');
   assert.equal(await count('nodes'), all);
+  assert.deepEqual(page.faults, []);
+});
+
+test('the map is saved as SVG, and a hostile name stays text in it', async () => {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#exports button:has-text("SVG")')]);
+  assert.equal(download.suggestedFilename(), 'kattila.svg');
+  const svg = readFileSync(await download.path(), 'utf8');
+  const seen = await page.evaluate((source) => {
+    const { documentElement: root } = new DOMParser().parseFromString(source, 'image/svg+xml');
+    const count = (tag) => root.getElementsByTagName(tag).length;
+    return { tag: root.tagName, paths: count('path'), broken: count('parsererror'), foreign: count('img') + count('script'), text: root.textContent };
+  }, svg);
+  assert.deepEqual([seen.tag, seen.broken, seen.foreign], ['svg', 0, 0]);
+  assert.ok(seen.paths > 30, `${seen.paths} paths`);
+  for (const part of ['helsinki-gw', 'Site of oulu-gw', 'WireGuard', '<img src=x onerror=']) assert.ok(seen.text.includes(part), part);
   assert.deepEqual(page.faults, []);
 });
 
@@ -191,12 +205,14 @@ test('a path is walked there and back, and says where it stops', async () => {
   assert.ok(lit >= 1, 'the way is drawn');
   await page.click('#path-answer [data-key=back]');
   assert.match(await text('#path-answer'), /warsaw-gw/);
-  await accessible('a path');
+  await accessible(page, 'a path');
   await shot(page, 'path');
   await page.fill('#path-b', 'berlin-gw');
   await page.fill('#path-a', 'oulu-gw');
   await page.click('#path-form [type=submit]');
   await page.waitForFunction(() => /No handshake/.test(document.querySelector('#path-answer').innerText));
+  assert.equal(await page.evaluate(async () => (await import('/web/map.js')).view.way.stopped), true, 'the map shows that it stops');
+  await shot(page, 'path-stops');
   await page.click('#path-clear');
   assert.deepEqual(page.faults, []);
 });
@@ -212,7 +228,7 @@ test('the past is shown with what changed since', async () => {
   await page.click('#time-back');
   assert.match(await text('#banner'), /The past/);
   await page.waitForFunction(() => /Down|appeared|→/.test(document.querySelector('#changes').innerText));
-  await accessible('the past');
+  await accessible(page, 'the past');
   await shot(page, 'past');
   await page.click('#mark');
   await page.click('#time-live');
@@ -226,45 +242,12 @@ test('the table of agents sorts and filters', async () => {
   assert.match(await text('#agents-body tr:first-child'), /roaming-laptop.*off by/s);
   await page.fill('#agents-filter', 'berlin');
   assert.equal(await page.locator('#agents-body tr').count(), 6);
-  await accessible('the agents');
+  await accessible(page, 'the agents');
   await shot(page, 'agents');
   await page.fill('#agents-filter', '');
   await page.click('#agents-body [data-key]');
   assert.equal(await page.locator('#details').isVisible(), true);
   await page.keyboard.press('Escape');
-});
-
-test('alarms are grouped by their cause, and one shows on the map and is acknowledged', async () => {
-  const [oulu, berlin] = [fleet.routers[1].id, fleet.routers[2].id];
-  const cause = { no: 7, code: 'agent_silent', subject: berlin, severity: 'critical', state: 'firing', sentence: 'berlin-gw fell silent <b>now</b>', since: Date.now() - 60_000, next_step: 'Look at its power.', evidence: [{ text: 'last report 90 s ago', field: 'received_at' }] };
-  const caused = { code: 'tunnel_down', subject: oulu, severity: 'warning', state: 'suppressed', sentence: 'oulu-gw has a dead tunnel', since: Date.now(), cause: 'no peer answers', suppressed_by: `agent_silent ${berlin}` };
-  let posted;
-  await page.route('**/status/alarms', (route) => route.fulfill({ json: { now: Date.now(), alarms: [caused, cause] } }));
-  await page.route('**/status/alarms/ack', (route) => {
-    posted = route.request().postData();
-    route.fulfill({ body: '{}\n{"message":"acknowledged"}' });
-  });
-  await page.click('#tab-alarms');
-  await page.waitForSelector('#alarms .caused li', { timeout: 8000 });
-  assert.equal(await text('#tab-alarms .n'), '1');
-  await page.click('#alarms > li > button');
-  assert.match(await text('#details'), /berlin-gw fell silent <b>now<\/b>[\s\S]*Next:\s+Look at its power\.[\s\S]*last report 90 s ago/);
-  assert.equal(await page.evaluate(async () => (await import('/web/map.js')).view.selection.around), berlin);
-  await page.waitForTimeout(300);
-  await accessible('an alarm');
-  await shot(page, 'alarm');
-  await page.click('#details [data-key=ack]');
-  await page.fill('#ack-secret', 'an admin secret');
-  await page.click('#ack-form [type=submit]');
-  await page.waitForSelector('#acknowledge', { state: 'hidden' });
-  const [header, payload] = posted.split('\n');
-  const sent = JSON.parse(header);
-  assert.equal(payload, '{"alarm":7}');
-  assert.equal(sent.mac, macOf('an admin secret', sent, payload));
-  assert.ok(!posted.includes('an admin secret'));
-  await page.keyboard.press('Escape');
-  await page.unrouteAll();
-  assert.deepEqual(page.faults, []);
 });
 
 test('what was selected and where things were dragged is there again after a reload', async () => {
@@ -283,27 +266,44 @@ test('what was selected and where things were dragged is there again after a rel
   assert.deepEqual(await at(), dragged);
 });
 
+/** Two fingers zoom the map and not the page. */
+async function pinched() {
+  const scale = () => page.evaluate(async () => [(await import('/web/map.js')).view.k, visualViewport.scale]);
+  const [before] = await scale();
+  const fingers = await page.context().newCDPSession(page);
+  const touch = (type, ...ys) => fingers.send('Input.dispatchTouchEvent', { type, touchPoints: ys.map((y, id) => ({ x: 190, y, id })) });
+  await touch('touchStart', 380, 440);
+  for (let step = 1; step <= 5; step += 1) await touch('touchMove', 380 - 12 * step, 440 + 12 * step);
+  await touch('touchEnd');
+  const [after, page_] = await scale();
+  assert.ok(after > before * 1.5, `${before} -> ${after}`);
+  assert.equal(page_, 1);
+  await page.tap('#fit');
+  await page.waitForTimeout(500);
+}
+
 test('it is dark, and on a phone, and touched', async () => {
   const dark = await open(browser, manager.base, { colorScheme: 'dark', hash: `#node=${fleet.routers[0].id}` });
   const desktop = page;
   page = dark;
   await page.waitForSelector('#details .rates');
   await page.waitForTimeout(500);
-  await accessible('dark');
+  await accessible(page, 'dark');
   await shot(page, 'dark');
   assert.deepEqual(page.faults, []);
   page = await open(browser, manager.base, { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
   await page.waitForTimeout(400);
   await shot(page, 'phone');
+  await pinched();
   const { x, y } = await placeOf(page, fleet.routers[2].id);
   await page.touchscreen.tap(x, y);
   await page.waitForSelector('#details .rates');
-  await accessible('on a phone');
+  await accessible(page, 'on a phone');
   await shot(page, 'phone-host');
   for (const where of ['alarms', 'nodes', 'agents', 'filters']) {
     await page.tap(`#mobile [data-to=${where}]`);
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${where} is as wide as the phone`);
-    await accessible(`on a phone: ${where}`);
+    await accessible(page, `on a phone: ${where}`);
     await shot(page, `phone-${where}`);
   }
   assert.deepEqual(page.faults, []);

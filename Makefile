@@ -43,9 +43,10 @@ test-deps: ## install what the tests need, or say what is missing
 test: test-deps ## all tests; what cannot run here is skipped loudly
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
+	scripts/test-browser.sh
 
-test-browser: ## the page's tests in headless Chromium (installs it where it can); not yet part of make test
-	$(CARGO) build -p manager
+test-browser: test-deps ## the page's part of make test, in headless Chromium (installed where it can be)
+	$(CARGO) build -p manager -p agent -p lab
 	scripts/test-browser.sh
 
 lint: ## formatting, lints, no async runtime

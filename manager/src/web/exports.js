@@ -7,8 +7,13 @@ import { view } from './map.js';
 import { picture } from './picture.js';
 import { shownAt, state } from './state.js';
 
-/** Name, title and path of each export of the manager's. */
+/** The manager's own exports: name, title, path and name of the file; `past`: also of a past moment. */
 const FILES = [
+  { name: 'NetJSON', title: 'NetworkGraph, for netjsongraph.js and OpenWISP', path: 'export/netjson', file: 'kattila-netjson.json', past: true },
+  { name: 'DOT', title: 'for Graphviz', path: 'export/dot', file: 'kattila.dot', past: true },
+  { name: 'Mermaid', title: 'a flowchart for Markdown', path: 'export/mermaid', file: 'kattila.mmd', past: true },
+  { name: 'Links CSV', title: 'every link as a table', path: 'export/links.csv', file: 'kattila-links.csv', past: true },
+  { name: 'Agents CSV', title: 'every agent as a table', path: 'export/agents.csv', file: 'kattila-agents.csv' },
   { name: 'JSON', title: 'everything known, with figures and evidence', path: 'topology', file: 'kattila.json' },
 ];
 
@@ -16,7 +21,7 @@ export function start() {
   const button = (name, title, make) => el('button', { type: 'button', title, onclick: () => save(make) }, name);
   $('#exports .acts').replaceChildren(
     button('SVG', 'the map as it is shown', drawn),
-    ...FILES.map((item) => button(item.name, item.title, async () => [await file(item.path), item.file])),
+    ...FILES.map((item) => button(item.name, item.title, async () => [await file(item.path + (item.past && state.at != null ? `?at=${state.at}` : '')), item.file])),
   );
 }
 

@@ -42,16 +42,21 @@ function firstRun() {
   const url = location.origin;
   const step = (...words) => el('li', {}, words);
   const code = (text) => el('code', { tabindex: '0' }, text);
+  const local = /127\.0\.0\.1|localhost|\[::1\]/.test(url);
   return [
     el('h2', {}, 'No agent has reported yet'),
     el('p', {}, 'This manager runs. To see a host here:'),
     el('ol', {},
-      step('Copy the program ', el('b', {}, 'agent'), ' to the host.'),
-      step('Copy the PSK that this manager uses to the host, readable by root only:', code('install -m 0600 psk /etc/kattila/psk')),
-      step('Start it there, as root:', code(`MANAGER_URL=${url.startsWith('http:') ? url : 'http://THIS-HOST:5086'} PSK_FILE=/etc/kattila/psk ./agent`)),
+      step('On this machine, with the manager’s settings, have the manager print the one line that brings a host in:', code('manager -enroll')),
+      step('Run that line on the host, as root.'),
     ),
-    el('p', {}, 'The host appears within seconds. If it does not, the agent’s log and ', el('a', { href: 'status/healthcheck' }, 'the manager’s health'), ' (', el('b', {}, 'refused'), ') say why.'),
-    url.includes('127.0.0.1') || url.includes('localhost') ? el('p', { class: 'hint' }, 'You opened this page as “localhost”: on other hosts put this machine’s address there.') : null,
+    el('p', {}, 'Or by hand:'),
+    el('ol', {},
+      step('Copy the program ', el('b', {}, 'agent'), ' and the PSK that this manager uses to the host, the PSK readable by root only:', code('install -D -m 0600 psk /etc/kattila/psk')),
+      step('Start it there, as root:', code(`MANAGER_URL=${local || url.startsWith('https:') ? `http://THIS-MACHINE:${location.port || 5086}` : url} PSK_FILE=/etc/kattila/psk ./agent`)),
+    ),
+    local ? el('p', { class: 'hint' }, 'THIS-MACHINE is the address by which the host reaches this machine, best one inside WireGuard. On this machine itself: ', code(`MANAGER_URL=${url} PSK_FILE=psk ./agent`)) : null,
+    el('p', {}, 'The host appears within seconds. If it does not, ', el('b', {}, 'agent -check'), ' on it says what is missing, and ', el('a', { href: 'status/healthcheck' }, 'the manager’s health'), ' (', el('b', {}, 'refused'), ') says who was refused and why.'),
   ].filter(Boolean);
 }
 

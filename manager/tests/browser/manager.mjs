@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 
 export const PSK = 'a preshared key for browser tests';
 export const SECRET = 'an admin secret for browser tests';
+export const READ_TOKEN = 'a read token for browser tests';
 
 const freePort = () => new Promise((resolve) => {
   const server = createServer().listen(0, '127.0.0.1', () => {
@@ -23,6 +24,7 @@ export class Manager {
     manager.folder = mkdtempSync(join(tmpdir(), 'kattila-browser-'));
     writeFileSync(join(manager.folder, 'psk'), PSK, { mode: 0o600 });
     writeFileSync(join(manager.folder, 'admin-secret'), SECRET, { mode: 0o600 });
+    writeFileSync(join(manager.folder, 'read-token'), READ_TOKEN, { mode: 0o600 });
     manager.port = await freePort();
     manager.base = `http://127.0.0.1:${manager.port}`;
     manager.settings = settings;
@@ -49,8 +51,14 @@ export class Manager {
   async stop() {
     if (!this.child) return;
     const gone = new Promise((resolve) => { this.child.once('exit', resolve); });
-    this.child.kill('SIGTERM');
+    const { child } = this;
+    const started = Date.now();
+    child.kill('SIGTERM');
+    // An unoptimised manager may be long in the middle of something with a large map.
+    const last = setTimeout(() => child.kill('SIGKILL'), 20_000);
     await gone;
+    clearTimeout(last);
+    if (Date.now() - started > 5000) console.log(`# the manager took ${Math.round((Date.now() - started) / 1000)} s to stop (${child.signalCode ?? 'by itself'})`);
     this.child = null;
   }
 

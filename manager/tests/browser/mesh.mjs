@@ -1,12 +1,19 @@
 // Five real hosts in network namespaces with WireGuard, a manager and agents (`lab stage`); needs root.
 
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
+const TOOLS = ['ip', 'wg', 'wireguard-go', 'nft', 'nsenter', 'unshare'];
+const isThere = (tool) => `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`.split(':').some((folder) => existsSync(join(folder, tool)));
+
 /** Why there can be no mesh here, or nothing. */
-export const lacking = () => (process.getuid() === 0 ? null : 'namespaces need root');
+export function lacking() {
+  if (process.getuid() !== 0) return 'namespaces need root';
+  const missing = TOOLS.filter((tool) => !isThere(tool));
+  return missing.length ? `no ${missing.join(', ')} (scripts/test-deps.sh installs them)` : null;
+}
 
 export class Mesh {
   /** Comes up and waits for all agents. */

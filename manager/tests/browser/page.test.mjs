@@ -36,6 +36,7 @@ test('without agents the page says how to add the first', async () => {
   await page.waitForSelector('#screen[data-kind=empty]');
   const words = await text('#screen');
   assert.match(words, /No agent has reported yet/);
+  assert.match(words, /manager -enroll/);
   assert.match(words, new RegExp(`MANAGER_URL=${manager.base} PSK_FILE=.*\\./agent`));
   await accessible(page, 'the first run');
   await shot(page, 'first-run');
@@ -181,6 +182,16 @@ test('the map is saved as SVG, and a hostile name stays text in it', async () =>
   assert.deepEqual([seen.tag, seen.broken, seen.foreign], ['svg', 0, 0]);
   assert.ok(seen.paths > 30, `${seen.paths} paths`);
   for (const part of ['helsinki-gw', 'Site of oulu-gw', 'WireGuard', '<img src=x onerror=']) assert.ok(seen.text.includes(part), part);
+  assert.deepEqual(page.faults, []);
+});
+
+test('the manager\'s own exports are saved too', async () => {
+  for (const [name, file, begin] of [['NetJSON', 'kattila-netjson.json', '{"type":"NetworkGraph"'], ['DOT', 'kattila.dot', 'graph'], ['Mermaid', 'kattila.mmd', ''], ['Links CSV', 'kattila-links.csv', ''], ['Agents CSV', 'kattila-agents.csv', '']]) {
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click(`#exports button:has-text("${name}")`)]);
+    assert.equal(download.suggestedFilename(), file);
+    const content = readFileSync(await download.path(), 'utf8');
+    assert.ok(content.includes(begin) && content.includes('helsinki-gw'), `${name}: ${content.slice(0, 200)}`);
+  }
   assert.deepEqual(page.faults, []);
 });
 

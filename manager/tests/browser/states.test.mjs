@@ -1,10 +1,11 @@
 // What the page says while it waits, when something fails, and whether anything jumps.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { accessible, launch, open, shot } from './browser.mjs';
 import { small } from './fleet.mjs';
-import { Manager, PSK } from './manager.mjs';
+import { Manager, PSK, READ_TOKEN } from './manager.mjs';
 
 let manager;
 let fleet;
@@ -109,4 +110,36 @@ test('a map that nobody refreshes any more is called old', async () => {
   await page.waitForFunction(() => /No agent has reported for 2 min/.test(document.querySelector('#banner').innerText));
   assert.deepEqual(page.faults, []);
   await page.context().close();
+});
+
+test('where a token is needed it is asked for once, and a wrong one is told', async () => {
+  const guarded = await Manager.start({ READ_TOKEN_FILE: 'read-token' });
+  try {
+    await small(guarded.base, PSK, 10).beat();
+    // Through a proxy nobody is near (DESIGN.md 2.8).
+    const page = await open(browser, guarded.base, { ready: false, extraHTTPHeaders: { 'X-Forwarded-For': '203.0.113.9' } });
+    await page.waitForSelector('#token[open]');
+    await accessible(page, 'the token');
+    await page.click('#token .cancel');
+    assert.match(await words(page, '#screen'), /may read with a token only[\s\S]*READ_TOKEN_FILE/);
+    await page.waitForTimeout(6000);
+    assert.equal(await page.locator('#token').isVisible(), false, 'who left the dialog is not asked again and again');
+    await page.click('#screen button');
+    await page.fill('#token-value', 'not the read token');
+    await page.click('#token-form [type=submit]');
+    await page.waitForFunction(() => /not the read token/.test(document.querySelector('#token-error').textContent));
+    await page.fill('#token-value', READ_TOKEN);
+    await page.click('#token-form [type=submit]');
+    await page.waitForSelector('body[data-ready]');
+    await page.click('#more summary');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#exports button:has-text("DOT")')]);
+    assert.match(readFileSync(await download.path(), 'utf8'), /helsinki-gw/);
+    await page.reload();
+    await page.waitForSelector('body[data-ready]');
+    assert.equal(await page.locator('#token').isVisible(), false, 'it is remembered as long as the tab is');
+    assert.deepEqual(others(page), []);
+    await page.context().close();
+  } finally {
+    await guarded.remove();
+  }
 });

@@ -65,8 +65,7 @@ impl State {
     pub fn edge(&self, id: &str) -> Option<Edge> {
         let node = id.split(':').nth(1)?;
         let ix = self.find(node.split('/').next()?.parse().ok()?)?;
-        let mut near = self.edges.iter().filter(|(key, _)| key.near.agent == ix);
-        let (key, kept) = near.find(|(key, _)| render::id_of(self, **key) == id)?;
+        let (key, kept) = self.edges.of(ix).iter().find(|(key, _)| render::id_of(self, *key) == id)?;
         Some(self.edge_view(*key, kept, true))
     }
 
@@ -85,7 +84,7 @@ impl State {
             let shape = render::agent_shape(agent, &self.index.keys);
             map.nodes.insert(shape.id.clone(), shape);
         }
-        for (key, kept) in &self.edges {
+        for (key, kept) in self.edges.iter() {
             let edge = self.map_edge(*key, kept);
             map.edges.insert(edge.edge.id.clone(), edge);
         }

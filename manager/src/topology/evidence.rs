@@ -104,8 +104,10 @@ fn figures(agent: &Agent, half: &Half, other: Option<&Half>) -> String {
         NEVER => "no handshake".to_owned(),
         age => format!("last handshake {age} s ago"),
     };
-    let endpoint =
-        half.endpoint.map_or_else(|| "no endpoint".to_owned(), |e| format!("at {}", endpoint_text(agent, e)));
+    let endpoint = half
+        .reach
+        .endpoint()
+        .map_or_else(|| "no endpoint".to_owned(), |e| format!("at {}", endpoint_text(agent, e)));
     let flow = match (
         half.samples.class(&agent.times, half.keepalive_s, other.map(|other| other.keepalive_s)),
         half.samples.last(),

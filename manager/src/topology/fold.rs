@@ -24,6 +24,7 @@ impl Default for Fold {
 }
 
 impl Fold {
+    #[inline]
     fn word(&mut self, word: u64) {
         let wide = u128::from(self.0 ^ word) * u128::from(FACTOR);
         let [low, high] =
@@ -31,15 +32,18 @@ impl Fold {
         self.0 = (low ^ high).wrapping_add(SEED);
     }
 
+    #[inline]
     pub(super) fn text(&mut self, text: &str) {
         self.write(text.as_bytes());
     }
 
+    #[inline]
     pub(super) fn cidr(&mut self, cidr: Cidr) {
         self.write_u8(cidr.prefix());
         self.ip(Some(cidr.address()));
     }
 
+    #[inline]
     pub(super) fn ip(&mut self, ip: Option<IpAddr>) {
         match ip {
             None => self.write_u8(1),
@@ -50,6 +54,7 @@ impl Fold {
 }
 
 impl Hasher for Fold {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
@@ -62,26 +67,32 @@ impl Hasher for Fold {
         self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
     }
 
+    #[inline]
     fn write_u8(&mut self, value: u8) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u16(&mut self, value: u16) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u32(&mut self, value: u32) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.word(value);
     }
 
+    #[inline]
     fn write_usize(&mut self, value: usize) {
         self.word(value as u64);
     }
 
+    #[inline]
     fn finish(&self) -> u64 {
         self.0 ^ self.0 >> 32
     }

@@ -9,8 +9,9 @@ use proto::ids::AgentId;
 use proto::report::InterfaceKind;
 
 use super::edge::is_global;
+use super::few::Few;
 use super::fold::Fold;
-use super::keys::{KeyIx, Keys, insert, remove};
+use super::keys::{KeyIx, Keys};
 use super::overlay;
 use super::record::{Agent, AgentIx, Iface, Mac, Slot};
 
@@ -18,12 +19,12 @@ use super::record::{Agent, AgentIx, Iface, Mac, Slot};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) keys: Keys,
-    mac_owners: HashMap<Mac, Vec<(AgentIx, Slot)>>,
-    mac_seekers: HashMap<Mac, Vec<AgentIx>>,
-    address_owners: HashMap<IpAddr, Vec<(AgentIx, Slot)>>,
-    address_seekers: HashMap<IpAddr, Vec<AgentIx>>,
-    tunnels: HashMap<TunnelEnds, Vec<(AgentIx, Slot)>>,
-    relayed: HashMap<AgentId, Vec<AgentIx>>,
+    mac_owners: HashMap<Mac, Few<(AgentIx, Slot)>>,
+    mac_seekers: HashMap<Mac, Few<AgentIx>>,
+    address_owners: HashMap<IpAddr, Few<(AgentIx, Slot)>>,
+    address_seekers: HashMap<IpAddr, Few<AgentIx>>,
+    tunnels: HashMap<TunnelEnds, Few<(AgentIx, Slot)>>,
+    relayed: HashMap<AgentId, Few<AgentIx>>,
 }
 
 type TunnelEnds = (InterfaceKind, IpAddr, IpAddr);
@@ -49,26 +50,26 @@ pub(super) enum Topic {
 
 impl Index {
     pub(super) fn mac_owners(&self, mac: Mac) -> &[(AgentIx, Slot)] {
-        self.mac_owners.get(&mac).map_or(&[], |owners| owners)
+        self.mac_owners.get(&mac).map_or(&[], Few::as_slice)
     }
 
     /// Agents that have a neighbour of this link-layer address.
     pub(super) fn mac_seekers(&self, mac: Mac) -> &[AgentIx] {
-        self.mac_seekers.get(&mac).map_or(&[], |seekers| seekers)
+        self.mac_seekers.get(&mac).map_or(&[], Few::as_slice)
     }
 
     pub(super) fn address_owners(&self, ip: IpAddr) -> &[(AgentIx, Slot)] {
-        self.address_owners.get(&ip).map_or(&[], |owners| owners)
+        self.address_owners.get(&ip).map_or(&[], Few::as_slice)
     }
 
     /// Tunnels by their outer addresses.
     pub(super) fn tunnels(&self, kind: InterfaceKind, local: IpAddr, remote: IpAddr) -> &[(AgentIx, Slot)] {
-        self.tunnels.get(&(kind, local, remote)).map_or(&[], |owners| owners)
+        self.tunnels.get(&(kind, local, remote)).map_or(&[], Few::as_slice)
     }
 
     /// Agents whose latest report came through this one.
     pub(super) fn relayed_by(&self, relay: AgentId) -> &[AgentIx] {
-        self.relayed.get(&relay).map_or(&[], |agents| agents)
+        self.relayed.get(&relay).map_or(&[], Few::as_slice)
     }
 
     /// Notes a record.
@@ -162,7 +163,7 @@ impl Index {
             Topic::Holds(key) => agents(self.keys.owners(key)),
             Topic::Mac(mac) => self.mac_seekers(mac).to_vec(),
             Topic::Sees(mac) => agents(self.mac_owners(mac)),
-            Topic::Address(ip) => self.address_seekers.get(&ip).cloned().unwrap_or_default(),
+            Topic::Address(ip) => self.address_seekers.get(&ip).map_or(&[][..], Few::as_slice).to_vec(),
             Topic::Tunnel(_, local, remote) => {
                 let kinds =
                     agent.interfaces.iter().filter(|i| overlay::addresses(i) == Some((local, remote)));
@@ -206,12 +207,12 @@ enum Change {
 }
 
 impl Change {
-    fn apply<K: std::hash::Hash + Eq, T: Ord>(self, map: &mut HashMap<K, Vec<T>>, key: K, item: T) {
+    fn apply<K: std::hash::Hash + Eq, T: Ord + Copy>(self, map: &mut HashMap<K, Few<T>>, key: K, item: T) {
         match self {
-            Self::Add => insert(map.entry(key).or_insert_with(|| Vec::with_capacity(1)), item),
+            Self::Add => map.entry(key).or_default().insert(item),
             Self::Remove => {
                 if let Some(list) = map.get_mut(&key) {
-                    remove(list, item);
+                    list.remove(item);
                     if list.is_empty() {
                         map.remove(&key);
                     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use proto::ids::PublicKey;
 
+use super::few::Few;
 use super::record::{Agent, AgentIx, Slot};
 
 /// Number of a key.
@@ -22,7 +23,7 @@ pub(super) struct Keys {
 #[derive(Debug)]
 struct KeyUse {
     key: PublicKey,
-    owners: Vec<(AgentIx, Slot)>,
+    owners: Few<(AgentIx, Slot)>,
     holders: Vec<(AgentIx, Slot)>,
 }
 
@@ -32,7 +33,7 @@ impl Keys {
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
-        let entry = KeyUse { key, owners: Vec::new(), holders: Vec::new() };
+        let entry = KeyUse { key, owners: Few::None, holders: Vec::new() };
         let number = if let Some(number) = self.unused.pop() {
             self.uses[number as usize] = entry;
             number
@@ -56,7 +57,7 @@ impl Keys {
 
     /// The devices whose own key it is, in order.
     pub(super) fn owners(&self, number: KeyIx) -> &[(AgentIx, Slot)] {
-        &self.uses[number as usize].owners
+        self.uses[number as usize].owners.as_slice()
     }
 
     /// The devices that have a peer of this key, in order.
@@ -68,7 +69,7 @@ impl Keys {
     pub(super) fn add(&mut self, ix: AgentIx, agent: &Agent) {
         for device in &agent.devices {
             if let Some(key) = device.key {
-                insert(&mut self.uses[key as usize].owners, (ix, device.slot));
+                self.uses[key as usize].owners.insert((ix, device.slot));
             }
             for half in &device.halves {
                 insert(&mut self.uses[half.key as usize].holders, (ix, device.slot));
@@ -80,7 +81,7 @@ impl Keys {
     pub(super) fn remove(&mut self, ix: AgentIx, agent: &Agent) {
         for device in &agent.devices {
             if let Some(key) = device.key {
-                remove(&mut self.uses[key as usize].owners, (ix, device.slot));
+                self.uses[key as usize].owners.remove((ix, device.slot));
                 self.suspects.push(key);
             }
             for half in &device.halves {
@@ -114,6 +115,10 @@ impl Keys {
 /// Inserts into a sorted list, once.
 pub(super) fn insert<T: Ord>(list: &mut Vec<T>, item: T) {
     if let Err(place) = list.binary_search(&item) {
+        // Lists are many and short, and grow while agents come: room for a quarter more, not for twice.
+        if list.len() == list.capacity() {
+            list.reserve_exact(list.len() / 4 + 1);
+        }
         list.insert(place, item);
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn components(state: &State) -> (BTreeMap<AgentIx, usize>, BTreeMap<M
     let mut lans: BTreeMap<Mac, u32> = BTreeMap::new();
     let mut next = u32::try_from(state.agents.len()).unwrap_or(u32::MAX);
     let mut joins: Vec<(u32, u32)> = Vec::new();
-    for (key, kept) in &state.edges {
+    for (key, kept) in state.edges.iter() {
         if key.layer == Layer::Relay || !matches!(kept.state, EdgeState::Up | EdgeState::Idle) {
             continue;
         }

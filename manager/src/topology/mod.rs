@@ -25,7 +25,9 @@ use proto::report::Report;
 mod build;
 mod diff;
 mod edge;
+mod edges;
 mod evidence;
+mod few;
 mod fingerprint;
 mod fold;
 mod hop;
@@ -37,6 +39,7 @@ mod overlay;
 mod pack;
 mod path;
 mod physical;
+mod reach;
 mod recompute;
 mod record;
 mod relay;
@@ -64,7 +67,8 @@ pub use shape::{
 pub use traffic::{Loss, Traffic};
 pub use view::{Edge, Half, Mesh, MeshKind, Nat, NatKind, Node, Site, Topology, Underlay, UnderlayKind};
 
-use edge::{EdgeKey, Kept};
+use edge::EdgeKey;
+use edges::Edges;
 use fold::FoldMap;
 use index::Index;
 use record::{Agent, AgentIx};
@@ -105,7 +109,7 @@ pub struct State {
     free: Vec<AgentIx>,
     by_id: HashMap<AgentId, AgentIx>,
     index: Index,
-    edges: FoldMap<EdgeKey, Kept>,
+    edges: Edges,
     /// How many edges a node that is no agent has.
     fars: FoldMap<FarKey, u32>,
     pending: Pending,

@@ -97,7 +97,9 @@ fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
             if matches!(underlay.kind, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
                 continue;
             }
-            if let Some(endpoint) = half.endpoint.filter(|endpoint| super::edge::is_global(endpoint.ip)) {
+            if let Some(endpoint) =
+                half.reach.endpoint().filter(|endpoint| super::edge::is_global(endpoint.ip))
+            {
                 let (ip, port) = (endpoint.ip, endpoint.port);
                 found.push(Sighting {
                     slot: device.slot,

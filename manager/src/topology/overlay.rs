@@ -92,8 +92,7 @@ fn sole_owner(state: &State, seeker: AgentIx, ip: IpAddr) -> Option<AgentIx> {
     let agent = state.agent(seeker)?;
     let allowed = || {
         let halves = agent.devices.iter().flat_map(|device| &device.halves);
-        let mut halves =
-            halves.filter(|half| half.allowed.as_slice().iter().any(|prefix| prefix.contains(ip)));
+        let mut halves = halves.filter(|half| half.reach.allowed().any(|prefix| prefix.contains(ip)));
         halves.any(|half| state.index.keys.owners(half.key).iter().any(|device| device.0 == owner))
     };
     let resolved = || {

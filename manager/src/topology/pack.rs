@@ -3,9 +3,9 @@
 use proto::report::{IFF_UP, Interface, Report, WireGuardPeer};
 
 use super::keys::Keys;
+use super::reach::Reach;
 use super::record::{
-    Agent, Device, Endpoint, Half, Iface, NO_SLOT, Prefixes, Route, Seen, Slot, age_of, neighbour_counts,
-    parse_mac,
+    Agent, Device, Endpoint, Half, Iface, NO_SLOT, Route, Seen, Slot, age_of, neighbour_counts, parse_mac,
 };
 use super::traffic::Samples;
 use super::{Receipt, fingerprint, overlay, physical};
@@ -129,17 +129,14 @@ fn build_half(
     let before = before.and_then(|device| device.half(key));
     let mut samples = before.map_or_else(Samples::default, |half| half.samples);
     samples.push(peer.rx_bytes, peer.tx_bytes);
+    let endpoint = peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names));
     Half {
         key,
         age_s: age_of(peer),
         rtt_us: peer.rtt_us.unwrap_or(0),
         keepalive_s: peer.keepalive_s.unwrap_or(0),
         has_psk: peer.has_psk,
-        endpoint: peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names)),
-        allowed: match peer.allowed_ips.as_slice() {
-            [prefix] => Prefixes::One(*prefix),
-            prefixes => Prefixes::Many(prefixes.into()),
-        },
+        reach: Reach::new(endpoint, &peer.allowed_ips),
         samples,
     }
 }

@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
             let mut edges =
                 [Layer::Physical, Layer::Overlay].map(|layer| EdgeKey::between(state, layer, near, far));
             edges.sort_unstable();
-            edges.into_iter().find(|edge| state.edges.contains_key(edge)).map(|edge| (edge, far))
+            edges.into_iter().find(|edge| state.edges.contains(edge)).map(|edge| (edge, far))
         });
         if let Some((edge, far)) = joined {
             hop.caveats.push(format!("{} has not resolved {next_hop}; the other end sees it", agent.label()));

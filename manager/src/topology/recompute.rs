@@ -8,6 +8,7 @@ use super::State;
 use super::edge::{self, EdgeKey, Far, Near};
 use super::keys::KeyIx;
 use super::mesh::Groups;
+use super::record::{Agent, AgentIx};
 use super::shape::{EdgeState, Layer, Relation};
 use super::wireguard::{Shared, Side, side_of, verdict};
 use super::{overlay, physical, relay};
@@ -69,11 +70,17 @@ impl State {
 
     /// Every edge and its state, in no order.
     pub(super) fn recompute_edges(&self) -> Vec<(EdgeKey, EdgeState)> {
-        let mut edges = self.join_keys();
-        let first = edges.len();
+        let mut edges = Vec::with_capacity(self.edges.len());
+        let mut rows = Rows { first: vec![NONE; self.index.keys.len()], ..Rows::default() };
+        let shared: Vec<Shared> = (0..).take(rows.first.len()).map(|key| Shared::of(self, key)).collect();
+        // Where each agent's own edges begin; each agent's are in order.
+        let mut starts = Vec::with_capacity(self.agents.len() + 1);
         let mut elsewhere: Vec<EdgeKey> = Vec::new();
         let mut claims: Vec<EdgeKey> = Vec::new();
         for ix in (0..).take(self.agents.len()) {
+            starts.push(edges.len());
+            let Some(agent) = self.agent(ix) else { continue };
+            rows.add(ix, agent, &shared);
             physical::claims(self, ix, &mut claims);
             overlay::claims(self, ix, &mut claims);
             relay::claims(self, ix, &mut claims);
@@ -88,48 +95,43 @@ impl State {
                 }
             }
         }
+        starts.push(edges.len());
         elsewhere.sort_unstable();
         elsewhere.dedup();
-        edges[first..].sort_unstable();
-        elsewhere.retain(|key| edges[first..].binary_search_by_key(key, |edge| edge.0).is_err());
+        elsewhere.retain(|key| {
+            let ix = key.near.agent as usize;
+            edges[starts[ix]..starts[ix + 1]].binary_search_by_key(key, |edge| edge.0).is_err()
+        });
         edges.extend(elsewhere.into_iter().map(|key| (key, edge::evaluate(self, key).state)));
+        self.join_keys(&rows, &mut edges);
         edges
     }
 
-    fn join_keys(&self) -> Vec<(EdgeKey, EdgeState)> {
-        let rows = self.rows();
-        let mut edges = Vec::with_capacity(rows.peers.len());
-        for block in &rows.blocks {
+    fn join_keys(&self, rows: &Rows, edges: &mut Vec<(EdgeKey, EdgeState)>) {
+        // Peers whose one edge the other end has told already.
+        let mut told = vec![false; rows.peers.len()];
+        for (number, block) in (0..).zip(&rows.blocks) {
+            let alone = rows.has_alone(block.own, number);
             for at in block.start..block.end {
-                self.join(&rows, block, at, &mut edges);
+                if told[at as usize] {
+                    continue;
+                }
+                match rows.partner(block, at).filter(|_| alone) {
+                    Some((owner, other)) => {
+                        told[other] = true;
+                        edges.push(self.confirmed(rows, (block, at as usize), (owner, other)));
+                    }
+                    None => self.join(rows, block, at, edges),
+                }
             }
         }
-        edges
     }
 
-    fn rows(&self) -> Rows {
-        let shared: Vec<Shared> =
-            (0..).take(self.index.keys.len()).map(|key| Shared::of(self, key)).collect();
-        let mut rows = Rows { first: vec![NONE; shared.len()], ..Rows::default() };
-        let place = |len: usize| u32::try_from(len).expect("fewer than 2^32 peers in all");
-        for (ix, agent) in (0..).zip(&self.agents).filter_map(|(ix, agent)| Some((ix, agent.as_deref()?))) {
-            for device in &agent.devices {
-                let side = side_of(agent, Some(device), None, Shared::No);
-                let start = place(rows.peers.len());
-                rows.peers.extend(device.briefs.iter().map(|brief| brief.key));
-                rows.sides.extend(device.briefs.iter().map(|brief| {
-                    let half = Some((brief.handshake, brief.trying));
-                    Side { half, keepalive: brief.keepalive, shared: shared[brief.key as usize], ..side }
-                }));
-                let number = place(rows.blocks.len());
-                let next =
-                    device.key.map_or(NONE, |key| std::mem::replace(&mut rows.first[key as usize], number));
-                let near = Near { agent: ix, slot: device.slot };
-                let (own, end) = (device.key.unwrap_or(NONE), place(rows.peers.len()));
-                rows.blocks.push(Block { near, id: agent.id, own, start, end, next });
-            }
-        }
-        rows
+    /// The edge of two peers that name each other.
+    fn confirmed(&self, rows: &Rows, a: (&Block, usize), b: (&Block, usize)) -> (EdgeKey, EdgeState) {
+        let (a, b) = if self.comes_first(a.0, b.0) { (a, b) } else { (b, a) };
+        let key = EdgeKey { layer: Layer::WireGuard, near: a.0.near, far: Far::Agent(b.0.near) };
+        (key, verdict([rows.sides[a.1], rows.sides[b.1]], Relation::Confirmed))
     }
 
     /// The edges of one peer. A confirmed one is told by the end that comes first.
@@ -177,8 +179,42 @@ impl State {
 }
 
 impl Rows {
+    /// Adds the devices of an agent, which come in order of its index.
+    fn add(&mut self, ix: AgentIx, agent: &Agent, shared: &[Shared]) {
+        let place = |len: usize| u32::try_from(len).expect("fewer than 2^32 peers in all");
+        for device in &agent.devices {
+            let side = side_of(agent, Some(device), None, Shared::No);
+            let start = place(self.peers.len());
+            self.peers.extend(device.briefs.iter().map(|brief| brief.key));
+            self.sides.extend(device.briefs.iter().map(|brief| {
+                let half = Some((brief.handshake, brief.trying));
+                Side { half, keepalive: brief.keepalive, shared: shared[brief.key as usize], ..side }
+            }));
+            let number = place(self.blocks.len());
+            let next =
+                device.key.map_or(NONE, |key| std::mem::replace(&mut self.first[key as usize], number));
+            let near = Near { agent: ix, slot: device.slot };
+            let (own, end) = (device.key.unwrap_or(NONE), place(self.peers.len()));
+            self.blocks.push(Block { near, id: agent.id, own, start, end, next });
+        }
+    }
+
     fn block(&self, number: u32) -> Option<&Block> {
         self.blocks.get(number as usize)
+    }
+
+    /// Whether this device and no other has the key.
+    fn has_alone(&self, key: KeyIx, number: u32) -> bool {
+        let first = self.first.get(key as usize);
+        first == Some(&number) && self.block(number).is_some_and(|block| block.next == NONE)
+    }
+
+    /// The other end of a peer and the place of its peer, where one device has the peer's key and names
+    /// this one's.
+    fn partner(&self, block: &Block, at: u32) -> Option<(&Block, usize)> {
+        let owner = self.block(self.first[self.peers[at as usize] as usize])?;
+        let fits = owner.next == NONE && owner.near != block.near;
+        fits.then_some(owner).zip(self.find(owner, block.own))
     }
 
     /// The place of a device's peer of this key.

@@ -10,6 +10,7 @@ use proto::report::{
 
 use super::edge::EdgeKey;
 use super::keys::{KeyIx, Keys};
+use super::reach::Reach;
 use super::shape::Handshake;
 use super::traffic::Samples;
 use super::wireguard;
@@ -111,8 +112,7 @@ pub(super) struct Half {
     pub(super) rtt_us: u32,
     pub(super) keepalive_s: u16,
     pub(super) has_psk: bool,
-    pub(super) endpoint: Option<Endpoint>,
-    pub(super) allowed: Prefixes,
+    pub(super) reach: Reach,
     pub(super) samples: Samples,
 }
 
@@ -126,13 +126,6 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
     /// The interface of a link-local address.
     pub(super) zone: Slot,
-}
-
-/// A list of prefixes that most often has one item.
-#[derive(Debug, Clone)]
-pub(super) enum Prefixes {
-    One(Cidr),
-    Many(Box<[Cidr]>),
 }
 
 /// A route, its interface as a slot.
@@ -200,7 +193,7 @@ impl Agent {
         let slots = slots.chain(self.routes.iter().map(|route| route.slot));
         let slots = slots.chain(self.neighbours.iter().map(|seen| seen.slot));
         let zones = self.devices.iter().flat_map(|device| &device.halves);
-        let zones = zones.filter_map(|half| half.endpoint.map(|endpoint| endpoint.zone));
+        let zones = zones.filter_map(|half| half.reach.endpoint().map(|endpoint| endpoint.zone));
         for slot in slots.chain(zones) {
             if let Some(used) = used.get_mut(usize::from(slot)) {
                 *used = true;
@@ -238,15 +231,6 @@ impl Half {
             handshake: wireguard::handshake(self.age_s, self.keepalive_s, interval_s),
             trying: self.samples.unanswered(),
             keepalive: self.keepalive_s > 0,
-        }
-    }
-}
-
-impl Prefixes {
-    pub(super) fn as_slice(&self) -> &[Cidr] {
-        match self {
-            Self::One(prefix) => std::slice::from_ref(prefix),
-            Self::Many(prefixes) => prefixes,
         }
     }
 }

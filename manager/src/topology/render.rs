@@ -152,9 +152,9 @@ fn half_shape(agent: &Agent, half: &Half, keys: &Keys) -> HalfShape {
     HalfShape {
         peer: keys.key(half.key),
         handshake: half.handshake(agent),
-        endpoint: half.endpoint.map(|endpoint| endpoint_text(agent, endpoint)),
+        endpoint: half.reach.endpoint().map(|endpoint| endpoint_text(agent, endpoint)),
         keepalive_s: (half.keepalive_s > 0).then_some(half.keepalive_s),
-        allowed_ips: half.allowed.as_slice().to_vec(),
+        allowed_ips: half.reach.allowed().collect(),
         has_psk: half.has_psk,
     }
 }

@@ -141,7 +141,7 @@ impl State {
                 if old.binary_search(&key).is_err() {
                     self.stash(key);
                     let new = Kept { since: UNBORN, claims: 0, state: EdgeState::Unknown };
-                    self.edges.entry(key).or_insert(new).claims += 1;
+                    self.edges.get_or_insert(key, new).claims += 1;
                 }
             }
         }
@@ -163,7 +163,7 @@ impl State {
         let Facts { state, relation, seen } = edge::evaluate(self, key);
         let since = if kept.since == UNBORN || state != kept.state { self.now } else { kept.since };
         let kept = Kept { since, state, ..kept };
-        self.edges.insert(key, kept);
+        *self.edges.get_mut(&key)? = kept;
         Some(render::map_edge(self, key, &kept, relation, seen))
     }
 

@@ -293,8 +293,14 @@ impl Fleet {
     }
 }
 
+/// 300 cases, or as many as the environment asks for.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(300))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases())]
 
     #[test]
     fn incremental_equals_from_scratch(ops in vec(arb_op(), 1..40), backwards: bool) {

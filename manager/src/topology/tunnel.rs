@@ -44,7 +44,7 @@ impl Walk<'_> {
                 text,
             ));
         }
-        if half.endpoint.is_none() {
+        if half.reach.endpoint().is_none() {
             return Err((Outcome::NoEndpoint, format!("the peer {key} on {label}'s {name} has no endpoint")));
         }
         self.check_underlay(agent, near, device, half, hop)?;
@@ -94,7 +94,7 @@ impl Walk<'_> {
         let carrier = underlay.interface.as_deref();
         let carrier = agent.interfaces.iter().find(|interface| Some(agent.name(interface.slot)) == carrier);
         let Some(carrier) = carrier else { return Ok(()) };
-        let ipv6 = half.endpoint.is_some_and(|endpoint| endpoint.ip.is_ipv6());
+        let ipv6 = half.reach.endpoint().is_some_and(|endpoint| endpoint.ip.is_ipv6());
         fit(agent, name, carrier, WIREGUARD_OVERHEAD[usize::from(ipv6)], hop)
     }
 
@@ -237,10 +237,5 @@ fn ends_down(state: &State, edge: EdgeKey) -> bool {
 }
 
 fn best_prefix(half: &Half, to: IpAddr) -> Option<Cidr> {
-    half.allowed
-        .as_slice()
-        .iter()
-        .filter(|prefix| prefix.contains(to))
-        .max_by_key(|prefix| prefix.prefix())
-        .copied()
+    half.reach.allowed().filter(|prefix| prefix.contains(to)).max_by_key(|prefix| prefix.prefix())
 }

@@ -19,7 +19,7 @@ pub(super) fn carriers(agent: &Agent, interface: &Iface) -> Vec<Slot> {
         return route_slot(agent, remote, 0).into_iter().collect();
     }
     let Some(device) = agent.device(interface.slot) else { return Vec::new() };
-    let endpoints = device.halves.iter().filter_map(|half| half.endpoint);
+    let endpoints = device.halves.iter().filter_map(|half| half.reach.endpoint());
     let mut carriers: Vec<Slot> = endpoints.filter_map(|endpoint| carrier(agent, device, endpoint)).collect();
     carriers.sort_unstable();
     carriers.dedup();
@@ -47,7 +47,7 @@ fn decide(agent: &Agent, to: IpAddr, mark: u32) -> Decision<'_> {
 
 /// What carries one half's packets, where its endpoint is known.
 pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -> Option<Underlay> {
-    let endpoint = half.endpoint?;
+    let endpoint = half.reach.endpoint()?;
     of_endpoint(state, near, endpoint, device.fwmark.unwrap_or(0))
 }
 
@@ -114,10 +114,8 @@ fn touches(key: EdgeKey, end: Near) -> bool {
 /// The peer that a WireGuard device sends a packet to: the one with the longest AllowedIPs prefix
 /// that holds its destination.
 pub(super) fn chosen_peer(device: &Device, to: IpAddr) -> Option<&Half> {
-    let prefixes = device
-        .halves
-        .iter()
-        .flat_map(|half| half.allowed.as_slice().iter().map(move |prefix| (half, prefix)));
+    let prefixes =
+        device.halves.iter().flat_map(|half| half.reach.allowed().map(move |prefix| (half, prefix)));
     let fitting = prefixes.filter(|(_, prefix)| prefix.contains(to));
     // Of equal prefixes the kernel keeps one only; a report with two cannot come from it.
     fitting.max_by_key(|(_, prefix)| prefix.prefix()).map(|(half, _)| half)

@@ -1,32 +1,22 @@
 //! The live map: a thread that takes in what the writer has stored, settles the topology about once
 //! a second, and has every change written to the history.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use gate::Stop;
+use proto::ids::AgentId;
 use proto::report::Report;
 
 use crate::alarm::watch::Watches;
 use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::fleet::SharedFleet;
+use crate::inbox::{Inbox, Waiting};
+use crate::store::history::PackedMap;
 use crate::store::writer::{History, Writer};
 use crate::store::{Readers, history, reports};
-use crate::topology::{Applied, Map, Receipt, State, diff};
-
-/// What the writer tells the map.
-#[derive(Debug)]
-pub enum News {
-    /// A report that tells the present, on disk by now.
-    Report(Receipt, Box<Report>),
-    /// A reset hid agents, or showed them again.
-    Reload,
-}
-
-/// News that wait for the map; beyond that they are left out, as the next report tells it all.
-pub const QUEUE: usize = 4096;
+use crate::topology::{Applied, Event, Map, Receipt, State, diff};
 
 /// Between two settlings.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +24,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The whole map is kept again after as many changes as it has nodes and edges, at least this many:
 /// then making a past map costs about as much as reading one.
 const LEAST_EVENTS: usize = 2000;
+
+/// Changes written in one transaction: some 10 ms, so that reports need not wait for more.
+const EVENTS_STEP: usize = 200;
 
 /// The live map as all threads share it.
 #[derive(Debug, Clone, Default)]
@@ -55,26 +48,16 @@ impl Atlas {
     }
 
     /// Keeps the map up with the news until `stop`.
-    pub fn keep(
-        &self,
-        news: &Receiver<News>,
-        writer: &Writer,
-        readers: &Readers,
-        fleet: &SharedFleet,
-        stop: &Stop,
-    ) {
+    pub fn keep(&self, news: &Inbox, writer: &Writer, readers: &Readers, fleet: &SharedFleet, stop: &Stop) {
         let mut keeper = Keeper { atlas: self, writer, readers, fleet, synced: false, unkept: 0 };
         keeper.reload();
         let mut settle_at = Instant::now();
         while !stop.is_set() {
-            let left = settle_at.saturating_duration_since(Instant::now());
-            match news.recv_timeout(left) {
-                Ok(first) => keeper.take(std::iter::once(first).chain(news.try_iter())),
-                Err(RecvTimeoutError::Timeout) => {
-                    keeper.settle();
-                    settle_at = Instant::now() + PERIOD;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
+            let waiting = news.take(settle_at.saturating_duration_since(Instant::now()));
+            keeper.take(waiting);
+            if Instant::now() >= settle_at {
+                keeper.settle();
+                settle_at = Instant::now() + PERIOD;
             }
         }
     }
@@ -92,56 +75,61 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn take(&mut self, news: impl Iterator<Item = News>) {
-        let mut reload = false;
-        let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
-        for news in news.take(QUEUE) {
-            match news {
-                News::Report(receipt, report) => {
-                    if state.apply(&receipt, &report) != Applied::Late {
-                        watches.note(&receipt, &report);
-                    }
-                }
-                News::Reload => reload = true,
-            }
-        }
-        drop((state, watches));
+    fn take(&self, Waiting { reload, reports, missed }: Waiting) {
         if reload {
             self.reload();
+        }
+        if !reports.is_empty() {
+            let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
+            for (receipt, report) in reports {
+                if state.apply(&receipt, &report) != Applied::Late {
+                    watches.note(&receipt, &report);
+                }
+            }
+        }
+        for id in missed {
+            self.fetch(id);
         }
     }
 
     /// Takes every agent's present from the database, and forgets those that are hidden.
     fn reload(&self) {
         let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
-        let agents: Vec<_> = fleet.agents.values().cloned().collect();
+        let agents: Vec<AgentId> = fleet.agents.keys().copied().collect();
         drop(fleet);
-        for agent in agents {
-            let Some(latest) = agent.latest.as_ref().filter(|_| agent.is_visible()) else {
-                self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner).remove(agent.id);
-                self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).remove(agent.id);
-                continue;
-            };
-            let payload = self.readers.read(|db| reports::payload(db, latest.report));
-            match payload.map(|json| json.and_then(|json| Report::from_json(&json).ok())) {
-                Ok(Some(report)) => {
-                    let receipt = Receipt {
-                        agent: agent.id,
-                        boot: latest.boot,
-                        tick: latest.tick,
-                        received_at: latest.received_at,
-                        relay: latest.path.clone(),
-                    };
-                    let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
-                    let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
-                    if state.apply(&receipt, &report) != Applied::Late {
-                        watches.note(&receipt, &report);
-                    }
+        agents.into_iter().for_each(|id| self.fetch(id));
+    }
+
+    /// Takes an agent's present from the database, or forgets it when it is hidden.
+    fn fetch(&self, id: AgentId) {
+        let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+        let agent = fleet.agents.get(&id).filter(|agent| agent.is_visible());
+        let Some(latest) = agent.and_then(|agent| agent.latest.clone()) else {
+            drop(fleet);
+            self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            return;
+        };
+        drop(fleet);
+        let payload = self.readers.read(|db| reports::payload(db, latest.report));
+        match payload.map(|json| json.and_then(|json| Report::from_json(&json).ok())) {
+            Ok(Some(report)) => {
+                let receipt = Receipt {
+                    agent: id,
+                    boot: latest.boot,
+                    tick: latest.tick,
+                    received_at: latest.received_at,
+                    relay: latest.path,
+                };
+                let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
+                if state.apply(&receipt, &report) != Applied::Late {
+                    watches.note(&receipt, &report);
                 }
-                Ok(None) => {}
-                Err(error) => log::error!("map: reading the report of agent {}: {error}", agent.id),
             }
+            Ok(None) => {}
+            Err(error) => log::error!("map: reading the report of agent {id}: {error}"),
         }
     }
 
@@ -163,7 +151,20 @@ impl Keeper<'_> {
         let whole = self.unkept >= LEAST_EVENTS.max(state.len() + state.edge_count());
         let map = whole.then(|| state.map());
         drop(state);
-        self.synced = self.writer.history(History { at, events, map });
+        // Packed here, as it takes long for a large fleet, and the writer has reports to store.
+        let mut map = map.map(|map| PackedMap::of(&map));
+        let mut left = events;
+        self.synced = loop {
+            let rest = left.split_off(left.len().min(EVENTS_STEP));
+            let last = rest.is_empty();
+            let step = History { at, events: left, map: map.take_if(|_| last) };
+            // What fails in the middle becomes changes again, from the map that is in the history then.
+            let written = self.writer.history(step);
+            if !written || last {
+                break written;
+            }
+            left = rest;
+        };
         if self.synced && whole {
             self.unkept = 0;
         }
@@ -171,7 +172,7 @@ impl Keeper<'_> {
 
     /// What is different from the map that the history ends with, as after a start or after changes
     /// that could not be written.
-    fn changes_since_written(&mut self) -> Result<Vec<crate::topology::Event>, StoreError> {
+    fn changes_since_written(&mut self) -> Result<Vec<Event>, StoreError> {
         let (written, _): (Map, i64) = self.readers.read(|db| history::map_at(db, i64::MAX))?;
         let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
         state.restore_since(&written);

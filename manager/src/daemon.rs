@@ -1,7 +1,6 @@
 //! The daemon: starts its threads, serves until it is told to stop, and ends in order.
 
 use std::io;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,13 +13,14 @@ use crate::admin::Admin;
 use crate::alarm;
 use crate::alarm::keeper::Desk;
 use crate::alarm::notify::{Failures, Target};
-use crate::atlas::{self, Atlas};
+use crate::atlas::Atlas;
 use crate::bases::Bases;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::Error;
 use crate::fleet::SharedFleet;
 use crate::handle::{Context, handle};
+use crate::inbox::Inbox;
 use crate::psks::{self, Nudge, SharedPsks};
 use crate::refusals::Refusals;
 use crate::reply;
@@ -55,10 +55,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let psk_health = Arc::new(RwLock::default());
     psks::first(&source, &connection, &psk_health).map_err(at_database)?;
     let (fleet, psks) = (SharedFleet::default(), SharedPsks::default());
-    let (tell, news) = sync_channel(atlas::QUEUE);
+    let inbox: Arc<Inbox> = Arc::default();
     let bases: Arc<Bases> = Arc::default();
     let shared = (Arc::clone(&fleet), Arc::clone(&psks), Arc::clone(&bases));
-    let (writer, writing) = Writer::start(connection, shared, tell).map_err(at_database)?;
+    let (writer, writing) = Writer::start(connection, shared, Arc::clone(&inbox)).map_err(at_database)?;
     let atlas = Atlas::default();
     let (nudge, nudged) = Nudge::new();
     let refusals: Arc<Refusals> = Arc::default();
@@ -93,7 +93,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         spawn("map", {
             let (atlas, writer, stop) = (atlas.clone(), writer.clone(), stop.clone());
             let (readers, fleet) = (Readers::new(&config.database), Arc::clone(&fleet));
-            move || atlas.keep(&news, &writer, &readers, &fleet, &stop)
+            move || atlas.keep(&inbox, &writer, &readers, &fleet, &stop)
         }),
         spawn("alarm", {
             let stop = stop.clone();

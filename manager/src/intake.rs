@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::atlas::News;
 use crate::bases::Kept;
 use crate::content::Content;
 use crate::error::{Reject, StoreError};
 use crate::fleet::{Agent, Latest};
+use crate::inbox::News;
 use crate::replay::{Replay, Verdict};
 use crate::store::reports::NewReport;
 use crate::store::writer::{Delivery, Registration};

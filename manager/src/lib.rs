@@ -9,6 +9,7 @@
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
 //! web       the page's own files          export   what other programs read
+//! inbox     what is stored and waits for the map
 //! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
 //! alarm     what is wrong: rules, their engine, and who is told
 //! status    the same in a terminal, asked of the running manager
@@ -31,6 +32,7 @@ pub mod error;
 pub mod export;
 pub mod fleet;
 pub mod handle;
+pub mod inbox;
 pub mod intake;
 pub mod networks;
 pub mod process;

@@ -99,16 +99,27 @@ fn word(value: impl Serialize) -> String {
     json.trim_matches('"').to_owned()
 }
 
+/// A whole map as the database keeps it.
+#[derive(Debug, Clone)]
+pub struct PackedMap(Vec<u8>);
+
+impl PackedMap {
+    /// Packs a map: about a second for 10,000 agents with 20 peers.
+    #[must_use]
+    pub fn of(map: &Map) -> Self {
+        let json = serde_json::to_vec(map).expect("a map is plain data");
+        Self(deflate(&json))
+    }
+}
+
 /// Keeps the whole map as it was at `at`, after all events written so far.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn keep_map(connection: &Connection, at: i64, map: &Map) -> Result<(), StoreError> {
-    let json = serde_json::to_vec(map).expect("a map is plain data");
-    let deflated = deflate(&json);
+pub fn keep_map(connection: &Connection, at: i64, map: &PackedMap) -> Result<(), StoreError> {
     let sql = "INSERT OR REPLACE INTO maps (event, at, map)
                VALUES ((SELECT coalesce(max(no), 0) FROM events), ?1, ?2)";
-    connection.prepare_cached(sql)?.execute(params![at, deflated])?;
+    connection.prepare_cached(sql)?.execute(params![at, map.0])?;
     Ok(())
 }
 

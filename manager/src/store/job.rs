@@ -8,9 +8,10 @@ use proto::ids::AgentId;
 use proto::psk::Secret;
 use rusqlite::Connection;
 
+use super::history::PackedMap;
 use crate::content::Content;
 use crate::error::{Reject, StoreError};
-use crate::topology::{Event, Map};
+use crate::topology::Event;
 
 /// A verified report on its way to the database.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub struct History {
     /// The changes.
     pub events: Vec<Event>,
     /// The whole map after them, now and then.
-    pub map: Option<Map>,
+    pub map: Option<PackedMap>,
 }
 
 impl Job {

@@ -17,10 +17,10 @@ use rusqlite::Connection;
 pub use super::job::{Cutoff, Delivery, History, Registration, Reset, Respond};
 use super::job::{Job, Work};
 use super::{agents, alarms, history, psks, reports};
-use crate::atlas::News;
 use crate::bases::Bases;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
+use crate::inbox::{Inbox, News};
 use crate::intake::{self, Learned, Live};
 use crate::psks::SharedPsks;
 
@@ -68,7 +68,7 @@ impl Writer {
     pub fn start(
         connection: Connection,
         (fleet, psks, bases): (SharedFleet, SharedPsks, Arc<Bases>),
-        atlas: SyncSender<News>,
+        inbox: Arc<Inbox>,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let known = agents::load_all(&connection)?;
         fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
@@ -82,7 +82,7 @@ impl Writer {
             fleet,
             psks,
             bases,
-            atlas,
+            inbox,
             waiting: Arc::clone(&waiting),
             health: Arc::clone(&health),
         };
@@ -183,7 +183,7 @@ struct Thread {
     fleet: SharedFleet,
     psks: SharedPsks,
     bases: Arc<Bases>,
-    atlas: SyncSender<News>,
+    inbox: Arc<Inbox>,
     waiting: Arc<AtomicUsize>,
     health: Arc<RwLock<WriterHealth>>,
 }
@@ -246,10 +246,7 @@ impl Thread {
         if !bases.is_empty() {
             self.bases.put(bases, crate::clock::now_ms());
         }
-        for news in batch.learned.news {
-            // The map lags behind at worst: the agent's next report tells it all again.
-            let _ = self.atlas.try_send(news);
-        }
+        self.inbox.tell(batch.learned.news);
         for (respond, answer) in batch.answers {
             respond(answer);
         }
@@ -336,7 +333,7 @@ impl Thread {
                 Ok(known) => {
                     self.live.clear();
                     self.fleet.write().unwrap_or_else(PoisonError::into_inner).agents = known;
-                    let _ = self.atlas.try_send(News::Reload);
+                    self.inbox.tell(vec![News::Reload]);
                 }
                 Err(error) => log::error!("database: reading the agents: {error}"),
             }

@@ -71,7 +71,7 @@ impl State {
 
     /// Shows every edge with its figures, without evidence, one after the other.
     pub fn each_edge(&self, mut show: impl FnMut(Edge)) {
-        for (key, kept) in &self.edges {
+        for (key, kept) in self.edges.iter() {
             show(self.edge_view(*key, kept, false));
         }
     }

@@ -1,0 +1,126 @@
+//! What the writer has stored and the map has not taken in yet: a bounded queue that forgets no agent.
+//!
+//! The writer never waits for the map, and a report in memory is larger than on the wire. So only so
+//! many reports wait here; of one that finds no room, its agent is remembered, and the map reads that
+//! agent's latest report from the database when it gets there.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::ids::AgentId;
+use proto::report::Report;
+
+use crate::topology::Receipt;
+
+/// What the writer tells the map.
+#[derive(Debug)]
+pub enum News {
+    /// A report that tells the present, on disk by now.
+    Report(Receipt, Box<Report>),
+    /// A reset hid agents, or showed them again.
+    Reload,
+}
+
+/// Reports that wait at most: some 10 KB each in memory, and the work of a few milliseconds.
+const ROOM: usize = 512;
+
+/// Where the writer leaves news and the map fetches them.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+/// What waits, to be taken in this order.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Whether every agent is to be read from the database first.
+    pub reload: bool,
+    /// Reports, in order of storing.
+    pub reports: Vec<(Receipt, Box<Report>)>,
+    /// Agents whose latest report found no room.
+    pub missed: BTreeSet<AgentId>,
+}
+
+impl Inbox {
+    /// Leaves news of one transaction, after its commit.
+    pub fn tell(&self, news: Vec<News>) {
+        if news.is_empty() {
+            return;
+        }
+        let mut waiting = self.lock();
+        for news in news {
+            waiting.add(news);
+        }
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// All that waits; empty when nothing came within `patience`.
+    pub fn take(&self, patience: Duration) -> Waiting {
+        let empty = |waiting: &mut Waiting| waiting.is_empty();
+        let waited = self.arrived.wait_timeout_while(self.lock(), patience, empty);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.reload && self.reports.is_empty() && self.missed.is_empty()
+    }
+
+    fn add(&mut self, news: News) {
+        match news {
+            // The database tells all that waited, and what of it is hidden now.
+            News::Reload => *self = Self { reload: true, ..Self::default() },
+            News::Report(receipt, report) if self.reports.len() < ROOM => {
+                self.missed.remove(&receipt.agent);
+                self.reports.push((receipt, report));
+            }
+            News::Report(receipt, _) => {
+                self.missed.insert(receipt.agent);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::BootId;
+
+    use super::*;
+
+    fn news(agent: usize) -> News {
+        let agent = AgentId([u8::try_from(agent % 256).unwrap(); 16]);
+        let receipt = Receipt { agent, boot: BootId([0; 16]), tick: 1, received_at: 1, relay: Vec::new() };
+        News::Report(receipt, Box::default())
+    }
+
+    #[test]
+    fn what_finds_no_room_is_remembered_by_its_agent() {
+        let inbox = Inbox::default();
+        inbox.tell((0..ROOM + 3).map(news).collect());
+        let waiting = inbox.take(Duration::ZERO);
+        assert_eq!((waiting.reports.len(), waiting.missed.len()), (ROOM, 3));
+        assert!(inbox.take(Duration::ZERO).is_empty());
+        inbox.tell(vec![news(1)]);
+        assert_eq!(inbox.take(Duration::from_secs(60)).reports.len(), 1, "at once");
+    }
+
+    #[test]
+    fn a_reload_replaces_what_came_before_it_alone() {
+        let inbox = Inbox::default();
+        inbox.tell(vec![news(1), News::Reload, news(2)]);
+        let waiting = inbox.take(Duration::ZERO);
+        assert!(waiting.reload && waiting.missed.is_empty());
+        assert_eq!(waiting.reports.iter().map(|(receipt, _)| receipt.agent.0[0]).collect::<Vec<_>>(), [2]);
+    }
+}

@@ -121,7 +121,7 @@ impl Victim<'_> {
 /// Bursts of clients that leave their connections open: as many as there may be.
 fn keep_alive_bursts(to: SocketAddr, connections: usize, probe: Probe<'_>) -> Outcome {
     besieged("keep-alive bursts", probe, || {
-        let request = "GET /status/healthcheck HTTP/1.1\r\nHost: test\r\nConnection: keep-alive\r\n\r\n";
+        let request = "GET /status/healthcheck HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n";
         for count in [8, 20, 100].map(|count: usize| count.min(connections * 3 / 4)) {
             let mut streams: Vec<_> = (0..count).map(|_| attacks::connect(to).unwrap()).collect();
             for stream in &mut streams {

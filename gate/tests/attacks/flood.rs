@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 /// H6: `count` connections that send a request and reset before the answer.
 pub(crate) fn connect_and_reset(to: SocketAddr, path: &str, count: usize, probe: Probe) -> Outcome {
     besieged("connect and reset", probe, || {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut sent = 0;
         for _ in 0..count {
             let Ok(mut stream) = connect(to) else { continue };
@@ -25,7 +25,7 @@ pub(crate) fn connect_and_reset(to: SocketAddr, path: &str, count: usize, probe:
 /// H3: one header line of up to `total` bytes.
 pub(crate) fn huge_header_line(to: SocketAddr, total: usize, probe: Probe) -> Outcome {
     besieged("huge header line", probe, || {
-        let sent = pour(to, b"GET / HTTP/1.1\r\nHost: test\r\nX: ", &[b'a'; 64 << 10], total);
+        let sent = pour(to, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", &[b'a'; 64 << 10], total);
         format!("cut after {} of {} KiB", sent >> 10, total >> 10)
     })
 }
@@ -33,7 +33,7 @@ pub(crate) fn huge_header_line(to: SocketAddr, total: usize, probe: Probe) -> Ou
 /// H3: headers of six bytes, up to `total` bytes of them.
 pub(crate) fn tiny_headers(to: SocketAddr, total: usize, probe: Probe) -> Outcome {
     besieged("tiny headers", probe, || {
-        let sent = pour(to, b"GET / HTTP/1.1\r\nHost: test\r\n", &b"a: b\r\n".repeat(10_000), total);
+        let sent = pour(to, b"GET / HTTP/1.1\r\nHost: localhost\r\n", &b"a: b\r\n".repeat(10_000), total);
         format!("cut after {} of {} KiB", sent >> 10, total >> 10)
     })
 }
@@ -41,7 +41,7 @@ pub(crate) fn tiny_headers(to: SocketAddr, total: usize, probe: Probe) -> Outcom
 /// H16: a chunk size whose digits never end.
 pub(crate) fn endless_chunk_size(to: SocketAddr, path: &str, total: usize, probe: Probe) -> Outcome {
     besieged("endless chunk size", probe, || {
-        let start = format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
         let sent = pour(to, start.as_bytes(), &[b'0'; 64 << 10], total);
         let answer = exchange(to, start.as_bytes()).expect("an answer");
         assert_eq!(status_of(&answer), 411, "{answer}");
@@ -52,7 +52,7 @@ pub(crate) fn endless_chunk_size(to: SocketAddr, path: &str, total: usize, probe
 /// H3, many at once: `count` connections that each send all but the last byte of a body of `size` bytes.
 pub(crate) fn many_bodies(to: SocketAddr, path: &str, count: usize, size: usize, probe: Probe) -> Outcome {
     besieged("many unfinished bodies", probe, || {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
         let body = vec![b'x'; size - 1];
         let mut held: Vec<TcpStream> = Vec::new();
         for _ in 0..count {

@@ -10,7 +10,8 @@ pub(crate) fn declared_length(to: SocketAddr, path: &str, probe: Probe) -> Outco
     besieged("declared length", probe, || {
         for length in ["9000000000000000000", "18446744073709551615", "99999999999999999999", "4294967296"] {
             for _ in 0..10 {
-                let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\nx");
+                let head =
+                    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\nx");
                 let answer = exchange(to, head.as_bytes()).expect("an answer");
                 assert_eq!(status_of(&answer), 413, "Content-Length: {length} got {answer}");
             }
@@ -25,7 +26,7 @@ pub(crate) fn http2_preface(to: SocketAddr, count: usize, probe: Probe) -> Outco
         for n in 0..count {
             let bytes = match n % 2 {
                 0 => &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-                _ => b"GET / HTTP/2.0\r\nHost: test\r\n\r\n",
+                _ => b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
             };
             let answer = exchange(to, bytes).expect("an answer");
             assert_eq!(status_of(&answer), 505, "{answer}");
@@ -88,8 +89,8 @@ fn refused_once(
 ) -> Outcome {
     besieged(name, probe, || {
         for (fields, status) in cases {
-            let second = format!("GET {path}?smuggled HTTP/1.1\r\nHost: test\r\n\r\n");
-            let first = format!("POST {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n0\r\n\r\n");
+            let second = format!("GET {path}?smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let first = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n0\r\n\r\n");
             let answer = exchange(to, format!("{first}{second}").as_bytes()).expect("an answer");
             assert_eq!(status_of(&answer), *status, "{fields:?} got {answer}");
             assert_eq!(answers_in(&answer), 1, "{fields:?} got {answer}");
@@ -103,7 +104,7 @@ fn refused_once(
 /// H8: requests without end on one connection, again and again for `time`. One answer each, then it is closed.
 pub(crate) fn endless_pipelining(to: SocketAddr, path: &str, time: Duration, probe: Probe) -> Outcome {
     besieged("endless pipelining", probe, || {
-        let batch = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").repeat(1000);
+        let batch = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(1000);
         let (start, mut connections, mut sent) = (Instant::now(), 0, 0);
         while start.elapsed() < time {
             let Ok(mut stream) = connect(to) else { continue };

@@ -23,7 +23,7 @@ pub(crate) fn slowloris(to: SocketAddr, count: usize, time: Duration, probe: Pro
         let open = || {
             let stream = connect(to).ok()?;
             stream.set_nonblocking(true).ok()?;
-            (&stream).write_all(b"GET / HTTP/1.1\r\nHost: test\r\nX: ").ok().map(|()| stream)
+            (&stream).write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ").ok().map(|()| stream)
         };
         let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| open()).collect();
         let (start, mut returned) = (Instant::now(), 0);
@@ -61,8 +61,9 @@ pub(crate) fn slow_bodies(to: SocketAddr, path: &str, count: usize, time: Durati
         for n in 0..count {
             let Ok(mut stream) = connect(to) else { continue };
             let (expect, body) = if n % 2 == 0 { ("", "x") } else { ("Expect: 100-continue\r\n", "") };
-            let head =
-                format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 2000\r\n{expect}\r\n{body}");
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n{expect}\r\n{body}"
+            );
             stream.write_all(head.as_bytes()).expect("the head is taken");
             held.push(stream);
         }
@@ -85,7 +86,7 @@ pub(crate) fn unread_answers(
 ) -> Outcome {
     allow_descriptors(count as u64 + 256);
     besieged("unread answers", probe, || {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut held = Vec::new();
         for _ in 0..count {
             let Ok(mut stream) = connect(to) else { continue };
@@ -101,7 +102,7 @@ pub(crate) fn unread_answers(
 /// be answered within two seconds, though no connection ends by its client.
 pub(crate) fn keep_alive_burst(to: SocketAddr, path: &str, probe: Probe) -> Outcome {
     besieged("keep-alive burst", probe, || {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: keep-alive\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
         for count in [8, 20, 100] {
             let mut streams: Vec<TcpStream> = (0..count).map(|_| connect(to).expect("connect")).collect();
             let start = Instant::now();

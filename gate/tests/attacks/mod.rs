@@ -172,7 +172,7 @@ pub(crate) fn status_of(answer: &str) -> u16 {
 /// The simplest honest probe: `GET path` must be 200 on a connection of its own.
 pub(crate) fn get_probe(to: SocketAddr, path: &'static str) -> impl Fn() -> Result<(), String> + Sync {
     move || {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut stream = connect(to).map_err(|error| format!("connect: {error}"))?;
         stream.write_all(request.as_bytes()).map_err(|error| format!("write: {error}"))?;
         let answer = receive(&mut stream).map_err(|error| format!("read: {error}"))?;

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use kattila_agent::collect::{Addresses, Netlink, Question, Sources, Wg, collect};
-use kattila_agent::parse::netlink::{INET, INET6, Messages, dump, link, neighbour, route, rule};
+use kattila_agent::parse::netlink::{INET, INET6, Messages, address, dump, link, neighbour, route, rule};
 use proptest::prelude::*;
 use proto::limits::ROUTES_MAX;
 use proto::report::{Problem, Report, Source, SystemData};
@@ -383,6 +383,7 @@ fn parse_all(body: &[u8]) {
     }
     assert!(rows <= body.len(), "more rows than bytes");
     let _ = (link::row(body).is_ok(), neighbour::row(body).is_ok(), rule::row(body).is_ok());
+    let _ = address::row(body).is_ok();
 }
 
 proptest! {

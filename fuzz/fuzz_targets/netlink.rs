@@ -3,11 +3,11 @@
 #![no_main]
 
 use kattila_agent::parse::netlink::dump::Dump;
-use kattila_agent::parse::netlink::{INET, INET6, Messages, link, neighbour, route, rule};
+use kattila_agent::parse::netlink::{INET, INET6, Messages, address, link, neighbour, route, rule};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    for kind in [link::NEW, route::NEW, rule::NEW, neighbour::NEW] {
+    for kind in [link::NEW, route::NEW, rule::NEW, neighbour::NEW, address::NEW] {
         let mut dump = Dump { kind, ..Dump::default() };
         let mut rows = 0;
         let _ = dump.read(bytes, &mut |body| {
@@ -32,4 +32,5 @@ fn parse_all(body: &[u8]) {
         assert!(rows <= body.len());
     }
     let _ = (link::row(body).is_ok(), neighbour::row(body).is_ok(), rule::row(body).is_ok());
+    let _ = address::row(body).is_ok();
 }

@@ -12,7 +12,6 @@ use proto::limits::{ADDRESSES_MAX, INTERFACES_MAX};
 use proto::report::{Counters, IFF_UP, Interface, InterfaceKind, SystemData, TunnelData};
 
 use super::Sources;
-use super::addresses::belongs;
 use super::files::SmallFiles;
 use super::keep::Keep;
 use super::links::Links;
@@ -37,10 +36,7 @@ pub(super) fn read(
     let net_dev = sources.proc_root.join("net/dev");
     list(&net_dev, net_dev::HEADER, net_dev::row, problems, |row| found.push(row));
     let found = choose(found, &class, wireguard, files, system);
-    let addresses = sources.addresses.read().unwrap_or_else(|error| {
-        problems.add("getifaddrs", error.desc());
-        Vec::new()
-    });
+    let addresses = sources.addresses.read(problems);
     let mut bare = Vec::new();
     for (name, counters) in found {
         let link = links.get(&name);
@@ -60,7 +56,7 @@ pub(super) fn read(
         }
         interface.name = name;
         interface.counters = counters;
-        interface.addresses = addresses_of(&interface.name, &addresses, problems);
+        interface.addresses = few_addresses(addresses.of(&interface), &interface.name, problems);
         system.interfaces.push(interface);
     }
     if !bare.is_empty() {
@@ -102,9 +98,7 @@ fn rank(name: &str, class: &Path, wireguard: &[String], files: &mut SmallFiles) 
     }
 }
 
-fn addresses_of(name: &str, all: &[(String, Cidr)], problems: &mut Problems) -> Vec<Cidr> {
-    let mut own: Vec<Cidr> =
-        all.iter().filter(|(label, _)| belongs(label, name)).map(|(_, cidr)| *cidr).collect();
+fn few_addresses(mut own: Vec<Cidr>, name: &str, problems: &mut Problems) -> Vec<Cidr> {
     if own.len() > ADDRESSES_MAX {
         problems.add(name, format_args!("{} addresses, {ADDRESSES_MAX} are listed", own.len()));
         own.truncate(ADDRESSES_MAX);

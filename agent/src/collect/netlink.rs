@@ -21,7 +21,7 @@ use nix::sys::time::TimeVal;
 use super::problems::Problems;
 use crate::parse::netlink::dump::{DUMP, Dump, DumpError, REQUEST};
 use crate::parse::netlink::{
-    BadMessage, INET, INET6, Messages, link, neighbour, request, request_attribute, route, rule,
+    BadMessage, INET, INET6, Messages, address, link, neighbour, request, request_attribute, route, rule,
 };
 
 /// How long one list may take. A host's lists take well under a millisecond, 900,000 routes some
@@ -66,10 +66,12 @@ pub enum Question {
     Rules,
     /// The neighbours of both families.
     Neighbours,
+    /// The addresses of all interfaces.
+    Addresses,
 }
 
 impl Question {
-    /// All there are.
+    /// Those that a recording of a host holds; its addresses stand beside it as text.
     pub const ALL: [Self; 5] = [Self::Links, Self::Routes4, Self::Routes6, Self::Rules, Self::Neighbours];
 
     /// A name for messages, and for the file of a recorded answer.
@@ -81,6 +83,7 @@ impl Question {
             Self::Routes6 => "routes6",
             Self::Rules => "rules",
             Self::Neighbours => "neighbours",
+            Self::Addresses => "addresses",
         }
     }
 
@@ -92,6 +95,7 @@ impl Question {
             Self::Routes6 => (route::GET, route::HEADER, INET6),
             Self::Rules => (rule::GET, rule::HEADER, 0),
             Self::Neighbours => (neighbour::GET, neighbour::HEADER, 0),
+            Self::Addresses => (address::GET, address::HEADER, 0),
         };
         let mut body = vec![0; header];
         body[0] = family;
@@ -108,6 +112,7 @@ impl Question {
             Self::Routes4 | Self::Routes6 => route::NEW,
             Self::Rules => rule::NEW,
             Self::Neighbours => neighbour::NEW,
+            Self::Addresses => address::NEW,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! unless said otherwise; addresses and what travels in packets are in network order. Lengths are
 //! never trusted: whatever does not fit into what holds it is an error.
 
+pub mod address;
 pub mod dump;
 pub mod link;
 pub mod neighbour;

@@ -46,8 +46,9 @@ fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 observed_at: last.map(|watch| watch.observed_at),
                 field: "last_seen".into(),
                 text: format!(
-                    "the last report of {name} came at {} ms; it reports every {} s",
-                    reporter.last_seen, reporter.interval_s
+                    "no report of {name} has come for {}; it reports every {} s",
+                    span(reporter.silent_ms(facts.now)),
+                    reporter.interval_s
                 ),
             }])
             .of([*id])

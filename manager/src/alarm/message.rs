@@ -179,7 +179,7 @@ fn title(events: &[Event]) -> String {
         [one] => format!("{}: {}", one.severity, one.code),
         _ if over == 0 => format!("{} alarms", events.len()),
         _ if over == events.len() => format!("{over} alarms are over"),
-        _ => format!("{} alarms, {over} are over", events.len() - over),
+        _ => format!("{} new, {over} over", events.len() - over),
     }
 }
 
@@ -223,6 +223,52 @@ mod tests {
         );
     }
 
+    /// Two alarms that fire, of which one has markup that means something to Slack, and one that is over.
+    fn golden_events() -> Vec<Event> {
+        let mut offline = event("alarm.firing", "AGENT_OFFLINE", Severity::Critical);
+        offline.agents = vec![AgentId([0x11; 16])];
+        offline.evidence = vec![Proof {
+            agent: Some(AgentId([0x11; 16])),
+            observed_at: Some(1_763_999_990_000),
+            field: "last_seen".into(),
+            text: "the last report of hub came at 1763999990000 ms; it reports every 30 s".into(),
+        }];
+        let mut mtu = event("alarm.firing", "MTU_MISMATCH", Severity::Warning);
+        (mtu.no, mtu.sentence) = (8, "Größe & MTU differ.".into());
+        vec![offline, mtu, event("alarm.resolved", "MTU_TOO_BIG", Severity::Warning)]
+    }
+
+    /// Headers and body as they go over the wire.
+    fn shown(message: &Message) -> String {
+        let headers: String =
+            message.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        format!("{headers}\n{}\n", String::from_utf8_lossy(&message.body))
+    }
+
+    /// `BLESS=1 cargo test -p manager --lib golden` writes the files anew.
+    #[test]
+    fn messages_are_those_of_the_golden_files() {
+        let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/notify/golden");
+        let all = golden_events();
+        for (name, kind, events) in [
+            ("webhook", Kind::Webhook, &all[..]),
+            ("ntfy", Kind::Ntfy, &all[..]),
+            ("ntfy-one", Kind::Ntfy, &all[..1]),
+            ("ntfy-over", Kind::Ntfy, &all[2..]),
+            ("slack", Kind::Slack, &all[..]),
+            ("slack-over", Kind::Slack, &all[2..]),
+        ] {
+            let got = shown(&message(kind, "msg_19ab_7", events, Some(&secret), 1_764_000_001_000));
+            let path = folder.join(format!("{name}.txt"));
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&path, &got).unwrap();
+            }
+            let want = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(got, want, "{}", path.display());
+        }
+    }
+
     #[test]
     fn bodies_fit_their_receivers() {
         let events = [
@@ -231,7 +277,7 @@ mod tests {
         ];
         let ntfy = message(Kind::Ntfy, "id", &events, None, 0);
         assert!(ntfy.headers.contains(&("priority", "5".into())));
-        assert!(ntfy.headers.contains(&("title", "1 alarms, 1 are over".into())));
+        assert!(ntfy.headers.contains(&("title", "1 new, 1 over".into())));
         let body = String::from_utf8(ntfy.body).unwrap();
         assert_eq!(body, "hub is <off>. Likely cause: no power. Next: plug it in\nOver: hub is <off>.");
         let slack = message(Kind::Slack, "id", &events[..1], None, 0);

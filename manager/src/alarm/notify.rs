@@ -78,41 +78,56 @@ fn turn(
     let (url, first) = (target.url.clone(), batch.first);
     let done = now_ms();
     let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    let failed = match outcome {
+    let fate = fate(&outcome, &batch, done);
+    match outcome {
         Ok(()) => {
             failures.remove(&target.name());
-            None
         }
-        Err(Failed { why, is_final }) => {
-            let tried = batch.attempts + 1;
-            let give_up = is_final && tried >= REFUSALS || done - batch.at > GIVE_UP;
-            if tried == 1 || give_up {
-                let then = if give_up { "given up" } else { "trying again" };
+        Err(Failed { why, .. }) => {
+            let given_up = fate == Fate::Over;
+            if batch.attempts == 0 || given_up {
+                let then = if given_up { "given up" } else { "trying again" };
                 log::warn!("notify {}: {why}; {} notifications, {then}", target.name(), batch.events.len());
             }
             failures.entry(target.name()).or_insert((done, String::new())).1 = why;
-            (!give_up).then_some(tried)
         }
-    };
+    }
     drop(failures);
-    let written = match failed {
-        None => writer.work(move |db| outbox::done(db, &url, first)),
-        Some(tried) => {
-            let at = done + back_off(tried);
-            writer.work(move |db| outbox::later(db, &url, first, at))
-        }
+    let (written, pause) = match fate {
+        Fate::Over => (writer.work(move |db| outbox::done(db, &url, first)), GAP),
+        Fate::Again(at) => (writer.work(move |db| outbox::later(db, &url, first, at)), at - done),
     };
     if written.is_none() {
         log::warn!("notify {}: the database did not take what became of a message", target.name());
     }
-    *next = done + if failed.is_some() { 0 } else { GAP };
-    failed.map_or(GAP, back_off)
+    *next = done + if fate == Fate::Over { GAP } else { 0 };
+    pause
+}
+
+/// What becomes of a message that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Taken, or given up.
+    Over,
+    /// Sent again, not before this moment (ms).
+    Again(i64),
+}
+
+/// What becomes of a message whose attempt ended at `done` (ms). Pure.
+fn fate(outcome: &Result<(), Failed>, batch: &Batch, done: i64) -> Fate {
+    let tried = batch.attempts + 1;
+    match outcome {
+        Ok(()) => Fate::Over,
+        Err(failed) if failed.is_final && tried >= REFUSALS || done - batch.at > GIVE_UP => Fate::Over,
+        Err(_) => Fate::Again(done + back_off(tried)),
+    }
 }
 
 fn back_off(tried: u32) -> i64 {
     BACK_OFF.saturating_mul(1 << tried.saturating_sub(1).min(10)).min(BACK_OFF_MAX)
 }
 
+#[derive(Debug)]
 struct Failed {
     why: String,
     /// The receiver itself refuses, and would again.
@@ -137,6 +152,121 @@ fn post(target: &Target, secret: Option<&Secret>, batch: &Batch, now: i64) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alarm::Severity;
+    use crate::alarm::engine::{Alarm, Status};
+    use crate::store;
+
+    /// A receiver's outbox and its clock, without the network.
+    struct Receiver {
+        db: store::Connection,
+        now: i64,
+        /// When which message came, and the numbers of its alarms.
+        got: Vec<(i64, i64, Vec<i64>)>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Receiver {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let db = store::open(&dir.path().join("db")).unwrap();
+            Self { db, now: 1_764_000_000_000, got: Vec::new(), _dir: dir }
+        }
+
+        fn put(&self, no: i64, state: Status) {
+            let alarm = Alarm {
+                no,
+                code: "MTU_MISMATCH".into(),
+                subject: format!("e{no}"),
+                severity: Severity::Warning,
+                state,
+                since: self.now,
+                found_at: self.now,
+                fired_at: Some(self.now),
+                clear_since: None,
+                acked_at: None,
+                suppressed_by: None,
+                told: true,
+                transitions: vec![],
+                sentence: "It is broken.".into(),
+                evidence: vec![],
+                cause: String::new(),
+                next_step: String::new(),
+                agents: vec![],
+                under: vec![],
+                interval_s: 30,
+                version: 1,
+            };
+            outbox::put(&self.db, &alarm, &["r".into()]).unwrap();
+        }
+
+        /// Does what the thread does, second by second; `takes` says how the receiver answers.
+        fn run(&mut self, seconds: i64, takes: impl Fn() -> Result<(), Failed>) {
+            let (until, mut next) = (self.now + seconds * 1000, 0);
+            while self.now < until {
+                self.now += 1000;
+                if self.now < next {
+                    continue;
+                }
+                let claimed = outbox::claim(&self.db, "r", self.now, self.now + 20_000, TOGETHER);
+                let Some(batch) = claimed.unwrap() else { continue };
+                let numbers = batch.events.iter().map(|event| event.no).collect();
+                self.got.push((self.now, batch.first, numbers));
+                match fate(&takes(), &batch, self.now) {
+                    Fate::Over => {
+                        outbox::done(&self.db, "r", batch.first).unwrap();
+                        next = self.now + GAP;
+                    }
+                    Fate::Again(at) => {
+                        outbox::later(&self.db, "r", batch.first, at).unwrap();
+                        assert_eq!(outbox::claim(&self.db, "r", at - 1, at, TOGETHER).unwrap(), None);
+                        next = at;
+                    }
+                }
+            }
+        }
+    }
+
+    fn gone() -> Result<(), Failed> {
+        Err(Failed { why: "connection refused".into(), is_final: false })
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_for_an_hour_misses_nothing() {
+        let mut receiver = Receiver::new();
+        receiver.put(1, Status::Firing);
+        receiver.run(1800, gone);
+        (2..=30).for_each(|no| receiver.put(no, Status::Firing));
+        receiver.put(1, Status::Resolved);
+        receiver.run(1800, gone);
+        let attempts = receiver.got.len();
+        assert!((55..70).contains(&attempts), "about one a minute, not {attempts}");
+        assert!(receiver.got.iter().all(|(_, first, numbers)| *first == 1 && *numbers == [1]));
+        let apart: Vec<i64> = receiver.got.windows(2).map(|pair| (pair[1].0 - pair[0].0) / 1000).collect();
+        assert_eq!(apart[..7], [1, 2, 4, 8, 16, 32, 60]);
+        assert_eq!(outbox::waiting(&receiver.db).unwrap(), 31);
+
+        receiver.got.clear();
+        receiver.run(120, || Ok(()));
+        let messages: Vec<Vec<i64>> = receiver.got.iter().map(|(_, _, numbers)| numbers.clone()).collect();
+        assert_eq!(messages[0], [1], "as it was sent before");
+        assert_eq!(messages[1..].concat(), (2..=30).chain([1]).collect::<Vec<_>>(), "in order, each once");
+        assert!(messages.len() == 3 && messages[1].len() == 20, "{messages:?}");
+        assert!(receiver.got.windows(2).all(|pair| pair[1].0 - pair[0].0 >= GAP));
+        assert_eq!(outbox::waiting(&receiver.db).unwrap(), 0);
+    }
+
+    #[test]
+    fn news_of_yesterday_and_what_is_refused_are_given_up() {
+        let mut receiver = Receiver::new();
+        receiver.put(1, Status::Firing);
+        receiver.run(25 * 3600, gone);
+        assert_eq!(outbox::waiting(&receiver.db).unwrap(), 0);
+        receiver.put(2, Status::Firing);
+        receiver.got.clear();
+        receiver.run(60, || Err(Failed { why: "it answered 404".into(), is_final: true }));
+        assert_eq!(receiver.got.len(), 3);
+        assert_eq!(outbox::waiting(&receiver.db).unwrap(), 0);
+    }
 
     #[test]
     fn pauses_double_and_secrets_stay_out_of_names() {

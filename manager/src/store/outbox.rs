@@ -24,7 +24,10 @@ pub struct Batch {
 }
 
 /// Puts an alarm as it is now into every receiver's queue.
-pub(super) fn put(connection: &Connection, alarm: &Alarm, targets: &[String]) -> Result<(), StoreError> {
+///
+/// # Errors
+/// What SQLite says.
+pub fn put(connection: &Connection, alarm: &Alarm, targets: &[String]) -> Result<(), StoreError> {
     let json = serde_json::to_string(&Event::of(alarm)).expect("plain data");
     for target in targets {
         let sql = "INSERT INTO outbox (target, at, event, attempts, next_at) VALUES (?1, ?2, ?3, 0, 0)";

@@ -1,6 +1,7 @@
 //! The live map: a thread that takes in what the writer has stored, settles the topology about once
 //! a second, and has every change written to the history.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,12 @@ impl Atlas {
     /// The topology as of the last settling. Held, it keeps reports from coming in.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Agents whose part of the map changed since this was last asked.
+    #[must_use]
+    pub fn take_touched(&self) -> HashSet<AgentId> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).take_touched()
     }
 
     /// What is remembered beside the map, for alarms.

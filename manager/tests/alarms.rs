@@ -17,6 +17,7 @@ use kattila_manager::alarm::catalogue::CODES;
 use kattila_manager::alarm::engine::{Engine, Moment, Silence, Status};
 use kattila_manager::alarm::facts::{ManagerFacts, Reporter, reporters};
 use kattila_manager::alarm::keeper::evaluate;
+use kattila_manager::alarm::sieve::Sieve;
 use kattila_manager::alarm::watch::Watches;
 use kattila_manager::content::Content;
 use kattila_manager::fleet as seen;
@@ -96,6 +97,7 @@ struct World {
     live: HashMap<AgentId, Live>,
     state: State,
     watches: Watches,
+    sieve: Sieve,
     engine: Engine,
     manager_started: i64,
     _dir: tempfile::TempDir,
@@ -110,6 +112,7 @@ fn run(case: &Case) -> Vec<Value> {
         live: HashMap::new(),
         state: State::new(),
         watches: Watches::default(),
+        sieve: Sieve::default(),
         engine: Engine::default(),
         // Long up, unless the case starts it anew.
         manager_started: START - 3_600_000,
@@ -190,6 +193,7 @@ impl World {
         self.watches = Watches::default();
         (self.watches.old_keys, self.watches.assumed) = (old_keys, assumed);
         self.state = State::new();
+        self.sieve = Sieve::default();
         self.manager_started = now;
         let agents: Vec<seen::Agent> = self.live.values().map(|live| live.agent.clone()).collect();
         self.live.clear();
@@ -237,22 +241,28 @@ impl World {
         second: i64,
     ) -> Vec<kattila_manager::alarm::engine::Change> {
         self.state.settle(now);
-        let topology = self.state.view(false);
+        let touched = self.state.take_touched();
         let agents: seen::Fleet = seen::Fleet {
             agents: self.live.values().map(|live| (live.agent.id, live.agent.clone())).collect(),
         };
         let mut agents: BTreeMap<AgentId, Reporter> = reporters(&agents);
         // After a restart the writer's memory is empty until each reports; the fleet's is not.
-        for node in topology.nodes.iter().filter(|node| node.received_at.is_some()) {
-            agents.entry(node.shape.id.parse().unwrap()).or_insert_with(|| Reporter {
-                last_seen: node.received_at.unwrap(),
+        for (id, watch) in self.watches.iter() {
+            agents.entry(id).or_insert_with(|| Reporter {
+                last_seen: watch.received_at,
                 interval_s: 30,
                 path: Vec::new(),
                 psk: 1,
             });
         }
         let manager = self.manager(case, second);
-        let (found, moment) = evaluate(now, &topology, &mut self.watches, &agents, &manager);
+        // What is passed over as being well must be: looking at all finds the same.
+        let mut all = Sieve::open();
+        let full = (&mut self.watches, &mut all);
+        let (whole, _) = evaluate(now, (&self.state, touched.clone()), full, &agents, &manager);
+        let sieved = (&mut self.watches, &mut self.sieve);
+        let (found, moment) = evaluate(now, (&self.state, touched), sieved, &agents, &manager);
+        assert_eq!(found, whole, "{} at {second} s", case.about);
         let warming = now - self.manager_started < 90_000;
         self.engine.step(found, &Moment { warming, ..moment })
     }

@@ -1,5 +1,6 @@
 //! AllowedIPs against addresses, routes and each other (rules D5 to D10, D23, D24).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, Cidr, PublicKey};
@@ -38,8 +39,11 @@ fn holds(prefixes: &[Cidr], ip: IpAddr) -> bool {
 
 /// Addresses of a tunnel interface that others may be expected to know.
 fn addresses(nic: &InterfaceShape) -> impl Iterator<Item = IpAddr> + '_ {
-    let local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    nic.addresses.iter().map(|address| address.address()).filter(move |ip| !local(ip))
+    nic.addresses.iter().map(|address| address.address()).filter(|ip| !is_link_local(*ip))
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 fn list(prefixes: &[Cidr]) -> String {
@@ -97,7 +101,7 @@ fn destination(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         for (interface, device) in watch.devices.iter().filter(|(_, device)| device.tx_errors.rises(ERRORS)) {
             let name = facts.name(id);
             let mine = |side: &&Side<'_>| side.id == id && side.interface == interface;
-            let sides = facts.tunnels.iter().flat_map(|tunnel| tunnel.ends.iter().flatten()).filter(mine);
+            let sides = facts.tunnels_of(id).flat_map(|tunnel| tunnel.ends.iter().flatten()).filter(mine);
             let lost: Vec<Vec<Cidr>> = sides
                 .filter_map(|side| side.half)
                 .filter(|half| half.shape.endpoint.is_none())
@@ -138,13 +142,14 @@ fn empty(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let (name, interface, key) = (facts.name(side.id), side.interface, half.shape.peer);
             let peer = peer_name(facts, key);
             let lost = side.peer.map(|peer| peer.lost.clone()).unwrap_or_default();
-            let thief = side.device.and_then(|device| {
-                device.peers.iter().find_map(|(other, watch)| {
-                    let taken = lost
-                        .iter()
-                        .find(|(prefix, _)| watch.allowed.iter().any(|is| network(is) == network(prefix)))?;
-                    (*other != key).then_some((*other, taken.0))
-                })
+            let mut thief = None;
+            facts.state.each_peer(side.id, |nic, other, allowed| {
+                let has = |lost: &Cidr| allowed.iter().any(|is| network(is) == network(lost));
+                if let (true, Some((prefix, _))) =
+                    (nic == interface && other != key, lost.iter().find(|(prefix, _)| has(prefix)))
+                {
+                    thief.get_or_insert((other, *prefix));
+                }
             });
             let mut finding =
                 Finding::new("ALLOWED_IPS_EMPTY", format!("{}/{interface} peer {key}", side.id));
@@ -174,22 +179,21 @@ fn empty(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// What to call the host that has a key.
 pub(super) fn peer_name(facts: &Facts<'_>, key: PublicKey) -> String {
-    match facts.owners.get(&key).map(Vec::as_slice) {
-        Some([(id, _), ..]) => facts.name(*id),
-        _ => format!("{}…", &key.to_string()[..8]),
+    match facts.state.owners_of_key(&key).first() {
+        Some(place) => facts.name(place.agent),
+        None => format!("{}…", &key.to_string()[..8]),
     }
 }
 
 /// D8, on one interface.
 fn overlap(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        for (interface, device) in &watch.devices {
-            let mut all: Vec<(Cidr, PublicKey)> = device
-                .peers
-                .iter()
-                .flat_map(|(key, peer)| peer.allowed.iter().map(|prefix| (network(prefix), *key)))
-                .filter(|(prefix, _)| prefix.prefix() > 0)
-                .collect();
+        let mut by_interface: BTreeMap<&str, Vec<(Cidr, PublicKey)>> = BTreeMap::new();
+        facts.state.each_peer(id, |interface, key, allowed| {
+            let prefixes = allowed.iter().filter(|prefix| prefix.prefix() > 0);
+            by_interface.entry(interface).or_default().extend(prefixes.map(|prefix| (network(prefix), key)));
+        });
+        for (interface, mut all) in by_interface {
             // In order of address, then the shorter prefix first: those inside follow at once.
             all.sort_unstable_by_key(|(prefix, key)| (prefix.address(), prefix.prefix(), key.0));
             let inside =
@@ -218,8 +222,13 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 half.shape.allowed_ips.iter().filter(|prefix| **prefix == Cidr::host(prefix.address()));
             for prefix in hosts {
                 let ip = prefix.address();
-                let owners = tunnel_owners(facts, ip);
-                let [(owner, nic)] = owners[..] else { continue };
+                // Most often the peer's own, which is quickly seen.
+                if to.nic.is_some_and(|nic| nic.addresses.iter().any(|own| own.address() == ip)) {
+                    continue;
+                }
+                let owners = facts.state.tunnel_owners(ip);
+                let [place] = &owners[..] else { continue };
+                let owner = place.agent;
                 if has_twin(facts, half.shape.peer)
                     || owner == to.id
                     || owner == from.id
@@ -228,15 +237,14 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     continue;
                 }
                 let (name, peer, other) = (facts.name(from.id), facts.name(to.id), facts.name(owner));
-                let key = nic.wireguard.as_ref().and_then(|device| device.public_key);
-                let key = key.map_or_else(|| "KEY".to_owned(), |key| key.to_string());
+                let key = place.key.map_or_else(|| "KEY".to_owned(), |key| key.to_string());
                 let finding = Finding::new("ALLOWED_IPS_CONFLICT", format!("{} {prefix}", tunnel.edge.shape.id))
                     .say(format!("{name} sends packets for {ip}, which is {other}'s, to {peer}, which has no way to pass them on."))
                     .because(format!("{prefix} stands with the wrong peer on {name}, or two hosts were meant to have the address"))
                     .next(format!("on {name}: wg set {} peer {key} allowed-ips {prefix}", from.interface))
                     .proof([
                         facts.proof(from.id, format!("wireguard[{}].peers[{}].allowed_ips", from.interface, half.shape.peer), format!("{name} has {prefix} in the AllowedIPs of {peer}")),
-                        facts.proof(owner, format!("interfaces[{}].addresses", nic.name), format!("{other}'s {} has {ip}", nic.name)),
+                        facts.proof(owner, format!("interfaces[{}].addresses", place.interface), format!("{other}'s {} has {ip}", place.interface)),
                     ])
                     .of([from.id, to.id, owner])
                     .every(facts.interval(&[from.id, to.id, owner]));
@@ -248,23 +256,15 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// Whether several devices have a key: then it is not known which of them is meant.
 pub(super) fn has_twin(facts: &Facts<'_>, key: PublicKey) -> bool {
-    facts.owners.get(&key).is_some_and(|owners| owners.len() > 1)
-}
-
-fn tunnel_owners<'a>(facts: &Facts<'a>, ip: IpAddr) -> Vec<(AgentId, &'a InterfaceShape)> {
-    let mut owners = facts.tunnel_addresses.get(&ip).cloned().unwrap_or_default();
-    owners.retain(|(id, _)| facts.hosts.get(id).is_some_and(|host| host.fresh));
-    owners
+    facts.state.owners_of_key(&key).len() > 1
 }
 
 /// Whether a host has a peer for an address, or another interface that leads to it.
 fn passes_on(facts: &Facts<'_>, host: &Side<'_>, ip: IpAddr) -> bool {
-    let devices = host.host.watch.into_iter().flat_map(|watch| watch.devices.values());
-    let by_peer = devices.flat_map(|device| device.peers.values()).any(|peer| holds(&peer.allowed, ip));
-    let local = facts.hosts.get(&host.id).is_some_and(|node| {
-        let others = node.node.shape.interfaces.iter().filter(|nic| nic.name != host.interface);
-        others.flat_map(|nic| &nic.addresses).any(|address| address.contains(ip))
-    });
+    let mut by_peer = false;
+    facts.state.each_peer(host.id, |_, _, allowed| by_peer |= holds(allowed, ip));
+    let others = host.host.node.shape.interfaces.iter().filter(|nic| nic.name != host.interface);
+    let local = others.flat_map(|nic| &nic.addresses).any(|address| address.contains(ip));
     by_peer || local
 }
 
@@ -275,17 +275,17 @@ fn not_reciprocal(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let (Some(nic), Some(there)) = (from.nic, to.half) else { continue };
             let allowed = &there.shape.allowed_ips;
             let back = from.half.map(|half| &half.shape.allowed_ips);
-            if has_twin(facts, there.shape.peer)
-                || from.half.is_some_and(|half| has_twin(facts, half.shape.peer))
-            {
-                continue;
-            }
             if allowed.is_empty() || back.is_none_or(|back| back.is_empty()) {
                 continue;
             }
             // Another of its interfaces may be meant; one family that fits is enough of a sign.
             let own: Vec<IpAddr> = addresses(nic).collect();
             if own.is_empty() || own.iter().any(|ip| holds(allowed, *ip)) {
+                continue;
+            }
+            if has_twin(facts, there.shape.peer)
+                || from.half.is_some_and(|half| has_twin(facts, half.shape.peer))
+            {
                 continue;
             }
             let (name, other) = (facts.name(from.id), facts.name(to.id));
@@ -371,16 +371,23 @@ fn routes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// D24: a host that others send packets through must forward.
 /// Whether a prefix holds the address of a peer that has no AllowedIPs: given to another by mistake,
 /// which ALLOWED_IPS_EMPTY tells.
 fn is_stolen(facts: &Facts<'_>, side: &Side<'_>, prefix: &Cidr) -> bool {
-    let Some(device) = side.device else { return false };
-    let bare = device.peers.iter().filter(|(_, peer)| peer.allowed.is_empty());
-    let mut owners = bare.filter_map(|(key, _)| facts.owners.get(key)).flatten();
-    owners.any(|(_, nic)| addresses(nic).any(|ip| prefix.contains(ip)))
+    let mut stolen = false;
+    facts.state.each_peer(side.id, |interface, key, allowed| {
+        if interface != side.interface || !allowed.is_empty() {
+            return;
+        }
+        let owners = facts.state.owners_of_key(&key);
+        let theirs = owners.iter().flat_map(|place| facts.state.addresses(place.agent, &place.interface));
+        let mut ips = theirs.map(|address| address.address()).filter(|ip| !is_link_local(*ip));
+        stolen |= ips.any(|ip| prefix.contains(ip));
+    });
+    stolen
 }
 
+/// D24: a host that others send packets through must forward.
 fn forwarding(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let mut named: Vec<AgentId> = Vec::new();
     for (tunnel, [a, b]) in facts.confirmed() {
@@ -388,10 +395,10 @@ fn forwarding(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let Some(half) = from.half else { continue };
             let forwards = to.host.watch.and_then(|watch| watch.forwarding.as_ref());
             let Some(forwards) = forwards else { continue };
-            let mut meant = half.shape.allowed_ips.iter().filter(|prefix| !is_stolen(facts, &from, prefix));
-            let transit = meant.find_map(|prefix| {
+            let transit = half.shape.allowed_ips.iter().find_map(|prefix| {
                 let on = if prefix.address().is_ipv4() { forwards.ipv4 } else { forwards.ipv6 };
-                (!on).then(|| behind(facts, &from, &to, prefix)).flatten().map(|what| (prefix, what))
+                let what = (!on).then(|| behind(facts, &from, &to, prefix)).flatten()?;
+                (!is_stolen(facts, &from, prefix)).then_some((prefix, what))
             });
             let Some((prefix, what)) = transit.filter(|_| !named.contains(&to.id)) else { continue };
             named.push(to.id);
@@ -446,21 +453,25 @@ fn behind(facts: &Facts<'_>, from: &Side<'_>, to: &Side<'_>, prefix: &Cidr) -> O
             .iter()
             .any(|side| side.nic.is_some_and(|nic| nic.addresses.iter().any(|a| a.address() == ip)))
     };
-    // Only those that it could pass them on to.
-    let peers = facts.tunnels.iter().filter(|tunnel| tunnel.agents().contains(&to.id));
-    let third = peers
-        .flat_map(|tunnel| tunnel.ends.iter().flatten())
-        .filter(|side| side.id != to.id && side.id != from.id);
-    let third: Vec<_> = third.collect();
-    third.iter().find_map(|side| {
-        let ip = side.nic.into_iter().flat_map(addresses).find(|ip| prefix.contains(*ip) && !own(*ip))?;
-        // Where the sender has a peer of its own for it, that one is used.
-        let direct = from.device.is_some_and(|device| {
-            device.peers.iter().any(|(key, peer)| {
-                Some(*key) != to.key()
-                    && peer.allowed.iter().any(|other| other.prefix() > prefix.prefix() && other.contains(ip))
-            })
-        });
-        (!direct).then(|| facts.name(side.id))
-    })
+    // Only those that it could pass them on to, and where the sender has no peer of its own for it.
+    let mut third = None;
+    facts.state.each_mate(to.id, |mate, addresses| {
+        let ips = addresses.iter().map(|address| address.address()).filter(|ip| !is_link_local(*ip));
+        let mut behind = ips.filter(|ip| prefix.contains(*ip) && !own(*ip));
+        if let (None, true, Some(ip)) = (third, mate != from.id, behind.next()) {
+            third = (!has_closer(facts, from, to, prefix, ip)).then_some(mate);
+        }
+    });
+    third.map(|mate| facts.name(mate))
+}
+
+/// Whether a host has another peer for an address, whose longer prefix wins.
+fn has_closer(facts: &Facts<'_>, from: &Side<'_>, to: &Side<'_>, prefix: &Cidr, ip: IpAddr) -> bool {
+    let mut closer = false;
+    facts.state.each_peer(from.id, |interface, key, allowed| {
+        closer |= interface == from.interface
+            && Some(key) != to.key()
+            && allowed.iter().any(|other| other.prefix() > prefix.prefix() && other.contains(ip));
+    });
+    closer
 }

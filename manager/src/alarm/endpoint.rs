@@ -217,16 +217,18 @@ fn nat(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             );
         }
         let keeps = |side: &&Side<'_>| side.half.is_some_and(|half| half.shape.keepalive_s.is_some());
-        let open = facts.confirmed().find(|(_, ends)| {
-            let [Some(me), Some(other)] =
-                [ends.iter().find(|side| side.id == id), ends.iter().find(|side| side.id != id)]
-            else {
-                return false;
-            };
-            let natted =
-                |side: &Side<'_>| side.host.node.nat.as_ref().is_some_and(|nat| nat.kind != NatKind::None);
-            !keeps(&me) && !keeps(&other) && !natted(other)
-        });
+        let natted =
+            |side: &Side<'_>| side.host.node.nat.as_ref().is_some_and(|nat| nat.kind != NatKind::None);
+        let mine = facts.tunnels_of(id).filter(|tunnel| tunnel.is_confirmed());
+        let open =
+            mine.filter_map(|tunnel| Some((tunnel, [tunnel.ends[0]?, tunnel.ends[1]?]))).find(|(_, ends)| {
+                let [Some(me), Some(other)] =
+                    [ends.iter().find(|side| side.id == id), ends.iter().find(|side| side.id != id)]
+                else {
+                    return false;
+                };
+                !keeps(&me) && !keeps(&other) && !natted(other)
+            });
         if let Some((tunnel, ends)) = open {
             let Some((me, other)) =
                 ends.iter().find(|side| side.id == id).zip(ends.iter().find(|side| side.id != id))
@@ -326,13 +328,13 @@ fn mtu_too_big(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
-    for (id, host) in facts.hosts.iter().filter(|(_, host)| host.fresh) {
+    for (id, host, _) in facts.watched() {
         for nic in &host.node.shape.interfaces {
             let Some(local) = nic.tunnel.as_ref().and_then(|tunnel| tunnel.local) else { continue };
             let holds =
                 |other: &&InterfaceShape| other.addresses.iter().any(|address| address.address() == local);
             if let Some(carrier) = host.node.shape.interfaces.iter().find(holds) {
-                check(*id, nic, carrier, local.is_ipv6());
+                check(id, nic, carrier, local.is_ipv6());
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Everything that a rule may look at, at one moment, with the look-ups that rules share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 
 use proto::ids::{AgentId, PublicKey};
 
@@ -9,7 +8,7 @@ use super::Proof;
 use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
 use crate::fleet::Fleet;
 use crate::topology::{
-    Edge, Half, InterfaceShape, Layer, Node, NodeKind, Presence, Relation, Topology, Traffic,
+    Edge, Excerpt, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally, Traffic,
 };
 
 /// Intervals without a word after which an agent is offline, and the grace beside (ms): as the list
@@ -93,25 +92,28 @@ pub struct ManagerFacts {
 pub struct Facts<'a> {
     /// The manager's clock (ms).
     pub now: i64,
-    /// The map.
-    pub topology: &'a Topology,
+    /// The map, for look-ups.
+    pub state: &'a State,
+    /// The part of the map that rules of single hosts and edges look at.
+    pub excerpt: &'a Excerpt,
+    /// How the fleet's tunnels fare.
+    pub tally: &'a Tally,
     /// What is remembered beside it.
     pub watches: &'a Watches,
     /// Who reports, and how.
     pub agents: &'a BTreeMap<AgentId, Reporter>,
     /// The manager.
     pub manager: &'a ManagerFacts,
-    /// Agents' nodes by id.
+    /// Nodes of the excerpt's agents by id.
     pub hosts: BTreeMap<AgentId, Host<'a>>,
-    /// WireGuard edges.
+    /// WireGuard edges of the excerpt.
     pub tunnels: Vec<Tunnel<'a>>,
     /// By agent, the places of its tunnels in `tunnels`.
     tunnels_by_agent: HashMap<AgentId, Vec<usize>>,
-    /// Who has which WireGuard key, among agents that report.
-    pub owners: HashMap<PublicKey, Vec<(AgentId, &'a InterfaceShape)>>,
-    /// Who has which address on a WireGuard interface, among agents that report.
-    pub tunnel_addresses: HashMap<IpAddr, Vec<(AgentId, &'a InterfaceShape)>>,
-    names: HashMap<&'a str, usize>,
+    /// Agents that are silent.
+    pub dark: HashSet<AgentId>,
+    /// Names that several hosts have, and those of them that report.
+    pub namesakes: HashMap<&'a str, Vec<AgentId>>,
 }
 
 /// An agent's node.
@@ -123,6 +125,8 @@ pub struct Host<'a> {
     pub watch: Option<&'a Watch>,
     /// Whether it reports.
     pub fresh: bool,
+    /// Whether all its edges are in the excerpt.
+    pub is_whole: bool,
 }
 
 /// A WireGuard edge with what is known of both its ends.
@@ -154,34 +158,26 @@ pub struct Side<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a moment.
+    /// The facts of a moment, with those `picked` to be looked at.
     #[must_use]
     pub fn new(
         now: i64,
-        topology: &'a Topology,
+        state: &'a State,
+        (picked, excerpt, tally): (&HashSet<AgentId>, &'a Excerpt, &'a Tally),
         watches: &'a Watches,
         agents: &'a BTreeMap<AgentId, Reporter>,
         manager: &'a ManagerFacts,
     ) -> Self {
-        let mut hosts = BTreeMap::new();
-        let mut names: HashMap<&str, usize> = HashMap::new();
-        let mut owners: HashMap<PublicKey, Vec<(AgentId, &InterfaceShape)>> = HashMap::new();
-        let mut tunnel_addresses: HashMap<IpAddr, Vec<(AgentId, &InterfaceShape)>> = HashMap::new();
-        for node in topology.nodes.iter().filter(|node| node.shape.kind == NodeKind::Agent) {
-            let Ok(id) = node.shape.id.parse::<AgentId>() else { continue };
-            let fresh = node.shape.presence == Some(Presence::Fresh);
-            *names.entry(&node.shape.name).or_default() += 1;
-            hosts.insert(id, Host { node, watch: watches.get(id), fresh });
-            for interface in node.shape.interfaces.iter().filter(|_| fresh) {
-                if let Some(key) = interface.wireguard.as_ref().and_then(|device| device.public_key) {
-                    owners.entry(key).or_default().push((id, interface));
-                }
-                for address in interface.addresses.iter().filter(|_| interface.wireguard.is_some()) {
-                    tunnel_addresses.entry(address.address()).or_default().push((id, interface));
-                }
-            }
-        }
-        let edges = topology.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);
+        let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
+            .nodes
+            .iter()
+            .filter_map(|node| {
+                let id = node.shape.id.parse::<AgentId>().ok()?;
+                let fresh = node.shape.presence == Some(Presence::Fresh);
+                Some((id, Host { node, watch: watches.get(id), fresh, is_whole: picked.contains(&id) }))
+            })
+            .collect();
+        let edges = excerpt.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);
         let tunnels: Vec<Tunnel<'_>> = edges.map(|edge| tunnel(edge, &hosts)).collect();
         let mut tunnels_by_agent: HashMap<AgentId, Vec<usize>> = HashMap::new();
         for (place, tunnel) in tunnels.iter().enumerate() {
@@ -193,36 +189,32 @@ impl<'a> Facts<'a> {
                 }
             }
         }
+        let dark = state.glances().filter(|glance| !glance.fresh).map(|glance| glance.id).collect();
+        let namesakes = namesakes(state);
         Self {
             now,
-            topology,
+            state,
+            excerpt,
+            tally,
             watches,
             agents,
             manager,
             hosts,
             tunnels,
             tunnels_by_agent,
-            owners,
-            tunnel_addresses,
-            names,
+            dark,
+            namesakes,
         }
-    }
-
-    /// Agents that are silent.
-    #[must_use]
-    pub fn dark(&self) -> HashSet<AgentId> {
-        self.hosts.iter().filter(|(_, host)| !host.fresh).map(|(id, _)| *id).collect()
     }
 
     /// What to call an agent: its host's name, with the beginning of its id where two share it.
     #[must_use]
     pub fn name(&self, id: AgentId) -> String {
-        let Some(host) = self.hosts.get(&id) else { return format!("agent {id}") };
-        let name = host.node.shape.name.as_str();
-        if self.names.get(name).is_some_and(|count| *count > 1) {
+        let Some(name) = self.state.label(id) else { return format!("agent {id}") };
+        if self.namesakes.contains_key(name.as_str()) {
             format!("{name} ({})", &id.to_string()[..8])
         } else {
-            name.to_owned()
+            name
         }
     }
 
@@ -230,8 +222,7 @@ impl<'a> Facts<'a> {
     pub fn confirmed(&self) -> impl Iterator<Item = (&Tunnel<'a>, [Side<'a>; 2])> {
         self.tunnels.iter().filter_map(|tunnel| {
             let [Some(a), Some(b)] = tunnel.ends else { return None };
-            let both = tunnel.edge.shape.relation == Relation::Confirmed && a.host.fresh && b.host.fresh;
-            both.then_some((tunnel, [a, b]))
+            tunnel.is_confirmed().then_some((tunnel, [a, b]))
         })
     }
 
@@ -240,18 +231,18 @@ impl<'a> Facts<'a> {
         self.tunnels_by_agent.get(&id).into_iter().flatten().map(|place| &self.tunnels[*place])
     }
 
-    /// Agents that report, with what is remembered of them.
+    /// Those of the agents to look at that report, with what is remembered of them.
     pub fn watched(&self) -> impl Iterator<Item = (AgentId, &Host<'a>, &'a Watch)> {
         self.hosts
             .iter()
-            .filter(|(_, host)| host.fresh)
+            .filter(|(_, host)| host.fresh && host.is_whole)
             .filter_map(|(id, host)| Some((*id, host, host.watch?)))
     }
 
     /// A proof of an agent's latest report.
     #[must_use]
     pub fn proof(&self, id: AgentId, field: impl Into<String>, text: impl Into<String>) -> Proof {
-        let observed_at = self.hosts.get(&id).and_then(|host| host.node.observed_at);
+        let observed_at = self.state.observed_at(id);
         Proof { agent: Some(id), observed_at, field: field.into(), text: text.into() }
     }
 
@@ -260,6 +251,27 @@ impl<'a> Facts<'a> {
     pub fn interval(&self, agents: &[AgentId]) -> u32 {
         agents.iter().filter_map(|id| Some(self.agents.get(id)?.interval_s)).max().unwrap_or(30)
     }
+}
+
+/// Names that several hosts have.
+fn namesakes(state: &State) -> HashMap<&str, Vec<AgentId>> {
+    let mut first: HashMap<&str, bool> = HashMap::with_capacity(state.len());
+    for glance in state.glances().filter(|glance| !glance.hostname.is_empty()) {
+        first.entry(glance.hostname).and_modify(|again| *again = true).or_default();
+    }
+    let mut namesakes: HashMap<&str, Vec<AgentId>> = HashMap::new();
+    first.retain(|_, again| *again);
+    if first.is_empty() {
+        return namesakes;
+    }
+    for glance in state.glances().filter(|glance| first.contains_key(glance.hostname)) {
+        let ids = namesakes.entry(glance.hostname).or_default();
+        if glance.fresh {
+            ids.push(glance.id);
+        }
+    }
+    namesakes.values_mut().for_each(|ids| ids.sort_unstable());
+    namesakes
 }
 
 fn tunnel<'a>(edge: &'a Edge, hosts: &BTreeMap<AgentId, Host<'a>>) -> Tunnel<'a> {
@@ -282,6 +294,13 @@ impl Tunnel<'_> {
     #[must_use]
     pub fn agents(&self) -> Vec<AgentId> {
         self.ends.iter().flatten().map(|side| side.id).collect()
+    }
+
+    /// Whether it is between two agents that both report and both have each other.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        let fresh = |side: &Option<Side<'_>>| side.is_some_and(|side| side.host.fresh);
+        self.edge.shape.relation == Relation::Confirmed && self.ends.iter().all(fresh)
     }
 
     /// The interfaces that it stands on: its own and those that carry it.

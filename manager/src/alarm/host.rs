@@ -1,7 +1,5 @@
 //! Agents and their hosts: offline, rebooted, what they cannot read, reports that are missing.
 
-use std::collections::HashMap;
-
 use proto::ids::AgentId;
 
 use super::clock::{SKEW, span};
@@ -11,7 +9,9 @@ use super::watch::Watch;
 use super::wireguard::RECENT;
 use super::{Finding, Proof, Rule};
 
-pub(super) const RULES: &[Rule] = &[offline, rebooted, problems, gaps, spooled, dropped];
+pub(super) const RULES: &[Rule] = &[rebooted, problems, gaps, spooled, dropped];
+/// Rules that look at all agents.
+pub(super) const WHOLE: &[Rule] = &[offline];
 
 /// Reports missing in half an hour that are told.
 const GAPS: usize = 3;
@@ -23,10 +23,9 @@ fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     if silent.is_empty() {
         return;
     }
-    let cards = cards(facts);
     for (id, reporter) in silent {
         let mut parents = reporter.path.clone();
-        parents.extend(gateway(facts, &cards, *id));
+        parents.extend(gateway(facts, *id));
         if parents.iter().any(|parent| is_about_to_be(facts, *parent, reporter)) {
             continue;
         }
@@ -67,20 +66,10 @@ fn is_about_to_be(facts: &Facts<'_>, parent: AgentId, child: &Reporter) -> bool 
     silent && !parent.is_offline(facts.now) && !waited
 }
 
-/// Who has which network card, by link-layer address: virtual ones too, as a router may be a container.
-fn cards<'a>(facts: &Facts<'a>) -> HashMap<&'a str, AgentId> {
-    let mut cards = HashMap::new();
-    for (id, host) in &facts.hosts {
-        let macs = host.node.shape.interfaces.iter().filter_map(|nic| nic.mac.as_deref());
-        cards.extend(macs.filter(|mac| !is_shared(mac)).map(|mac| (mac, *id)));
-    }
-    cards
-}
-
 /// The agent that is a host's gateway, by the gateway's link-layer address.
-fn gateway(facts: &Facts<'_>, cards: &HashMap<&str, AgentId>, id: AgentId) -> Option<AgentId> {
-    let mac = facts.watches.get(id)?.way_out.as_ref()?.mac.as_deref()?;
-    cards.get(mac).copied().filter(|owner| *owner != id)
+fn gateway(facts: &Facts<'_>, id: AgentId) -> Option<AgentId> {
+    let mac = facts.watches.get(id)?.way_out.as_ref()?.mac.as_deref().filter(|mac| !is_shared(mac))?;
+    facts.state.mac_owner(mac, id)
 }
 
 fn rebooted(facts: &Facts<'_>, found: &mut Vec<Finding>) {

@@ -1,27 +1,34 @@
 //! Two of what should be one: keys, addresses, ids, names (rules D12, D13).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use proto::ids::AgentId;
+use proto::ids::{AgentId, PublicKey};
 
 use super::facts::Facts;
 use super::{Finding, Proof, Rule, Severity};
+use crate::topology::Place;
 
 pub(super) const RULES: &[Rule] = &[private_key, tunnel_ip, agent_id, hostname, mac, ip_conflict];
 
+/// Of more hosts than this only so many are named.
+const MANY: usize = 10;
+
 fn private_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (key, owners) in facts.owners.iter().filter(|(_, owners)| owners.len() > 1) {
-        let mut ids: Vec<AgentId> = owners.iter().map(|(id, _)| *id).collect();
-        ids.sort_unstable();
+    for (key, owners) in facts.state.shared_keys() {
+        let mut ids: Vec<AgentId> = owners.iter().map(|place| place.agent).collect();
         ids.dedup();
-        let places: Vec<String> =
-            owners.iter().map(|(id, nic)| format!("{}'s {}", facts.name(*id), nic.name)).collect();
+        let places: Vec<String> = owners
+            .iter()
+            .take(MANY)
+            .map(|place| format!("{}'s {}", facts.name(place.agent), place.interface))
+            .collect();
         let mut finding = Finding::new("DUP_PRIVATE_KEY", format!("key {key}"))
             .because("a host was cloned, or its configuration copied, key and all")
-            .next(format!("on one of them: wg genkey > NEW; wg set {} private-key NEW; give the new public key to its peers", owners[0].1.name))
-            .proof(owners.iter().map(|(id, nic)| {
-                facts.proof(*id, format!("wireguard[{}].public_key", nic.name), format!("{}'s {} has the key {key}", facts.name(*id), nic.name))
+            .next(format!("on one of them: wg genkey > NEW; wg set {} private-key NEW; give the new public key to its peers", owners[0].interface))
+            .proof(owners.iter().take(MANY).map(|Place { agent, interface, .. }| {
+                facts.proof(*agent, format!("wireguard[{interface}].public_key"), format!("{}'s {interface} has the key {key}", facts.name(*agent)))
             }))
             .of(ids.iter().copied())
             .every(facts.interval(&ids));
@@ -39,24 +46,13 @@ fn private_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn tunnel_ip(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (ip, owners) in facts.tunnel_addresses.iter().filter(|(_, owners)| owners.len() > 1) {
-        if ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
-            continue;
-        }
-        let ids: Vec<AgentId> = owners.iter().map(|(id, _)| *id).collect();
+    for (ip, owners) in facts.state.shared_tunnel_addresses() {
+        let mut ids: Vec<AgentId> = owners.iter().map(|place| place.agent).collect();
+        ids.dedup();
         // The same private address in two meshes is no conflict: they must have a peer in common.
-        let shared = ids.iter().enumerate().find_map(|(n, a)| {
-            let later = ids[n + 1..].iter().filter(|b| *b != a);
-            later.copied().find(|b| are_joined(facts, *a, *b)).map(|b| (*a, b))
-        });
-        let Some((a, b)) = shared else { continue };
+        let Some((a, b)) = joined(facts, &ids) else { continue };
         // One key on two hosts explains it.
-        let key = |id: AgentId| {
-            owners
-                .iter()
-                .find(|(owner, _)| *owner == id)
-                .and_then(|(_, nic)| nic.wireguard.as_ref()?.public_key)
-        };
+        let key = |id: AgentId| owners.iter().find(|place| place.agent == id).and_then(|place| place.key);
         if key(a).is_some() && key(a) == key(b) {
             continue;
         }
@@ -65,26 +61,29 @@ fn tunnel_ip(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .say(format!("{name} and {other} both have the tunnel address {ip}: each gets a part of the other's packets."))
             .because("the address was given out twice")
             .next(format!("give {other} another tunnel address, and its peers the new AllowedIPs"))
-            .proof(owners.iter().map(|(id, nic)| facts.proof(*id, format!("interfaces[{}].addresses", nic.name), format!("{}'s {} has {ip}", facts.name(*id), nic.name))))
+            .proof(owners.iter().take(MANY).map(|Place { agent, interface, .. }| facts.proof(*agent, format!("interfaces[{interface}].addresses"), format!("{}'s {interface} has {ip}", facts.name(*agent)))))
             .of([a, b])
             .every(facts.interval(&ids));
         found.push(finding);
     }
 }
 
-/// Whether two hosts have a tunnel to each other or to the same key.
-fn are_joined(facts: &Facts<'_>, a: AgentId, b: AgentId) -> bool {
-    let keys = |id: AgentId| {
-        let devices = facts
-            .hosts
-            .get(&id)
-            .and_then(|host| host.watch)
-            .into_iter()
-            .flat_map(|watch| watch.devices.values());
-        devices.flat_map(|device| device.peers.keys().chain(&device.key)).copied().collect::<Vec<_>>()
-    };
-    let theirs = keys(b);
-    keys(a).iter().any(|key| theirs.contains(key))
+/// Two of these hosts that have a tunnel to each other or to the same key.
+fn joined(facts: &Facts<'_>, ids: &[AgentId]) -> Option<(AgentId, AgentId)> {
+    let mut first: HashMap<PublicKey, AgentId> = HashMap::new();
+    for id in ids {
+        let own = facts.watches.get(*id).into_iter().flat_map(|watch| watch.devices.values());
+        let mut keys: Vec<PublicKey> = own.filter_map(|device| device.key).collect();
+        facts.state.each_peer(*id, |_, key, _| keys.push(key));
+        for key in keys {
+            match first.entry(key) {
+                Entry::Occupied(other) if other.get() != id => return Some((*other.get(), *id)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => drop(place.insert(*id)),
+            }
+        }
+    }
+    None
 }
 
 fn agent_id(facts: &Facts<'_>, found: &mut Vec<Finding>) {
@@ -116,18 +115,18 @@ fn agent_id(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn hostname(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let mut names: BTreeMap<&str, Vec<AgentId>> = BTreeMap::new();
-    for (id, host) in facts.hosts.iter().filter(|(_, host)| host.fresh) {
-        names.entry(&host.node.shape.name).or_default().push(*id);
-    }
-    for (name, ids) in names.into_iter().filter(|(name, ids)| ids.len() > 1 && *name != "localhost") {
+    for (name, ids) in facts.namesakes.iter().filter(|(name, ids)| ids.len() > 1 && **name != "localhost") {
         let finding = Finding::new("DUP_HOSTNAME", format!("name {name}"))
             .say(format!("{} hosts are named {name}.", ids.len()))
             .because("they were made of one image, or named alike by accident")
             .next("hostnamectl set-hostname NEW on one of them")
-            .proof(ids.iter().map(|id| facts.proof(*id, "hostname", format!("agent {id} is named {name}"))))
+            .proof(
+                ids.iter()
+                    .take(MANY)
+                    .map(|id| facts.proof(*id, "hostname", format!("agent {id} is named {name}"))),
+            )
             .of(ids.iter().copied())
-            .every(facts.interval(&ids));
+            .every(facts.interval(ids));
         found.push(finding);
     }
 }
@@ -141,29 +140,27 @@ pub(super) fn is_shared(mac: &str) -> bool {
 }
 
 fn mac(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let mut owners: HashMap<&str, Vec<(AgentId, &str)>> = HashMap::new();
-    for (id, _, watch) in facts.watched() {
-        for (name, link) in watch.links.iter().filter(|(_, link)| link.is_enabled) {
-            if let Some(mac) = link.mac.as_deref().filter(|mac| !is_shared(mac)) {
-                let entry = owners.entry(mac).or_default();
-                // A card and its VLAN or bridge share one address.
-                if entry.iter().all(|(other, _)| *other != id) {
-                    entry.push((id, name));
-                }
-            }
+    for (mac, agents) in facts.state.shared_macs().into_iter().filter(|(mac, _)| !is_shared(mac)) {
+        // A card and its VLAN or bridge share one address: only cards count, and those that are on.
+        let card = |id: &AgentId| {
+            let links = facts.watches.get(*id)?.links.iter();
+            let mut named = links.filter(|(_, link)| link.is_enabled && link.mac.as_deref() == Some(&mac));
+            Some((*id, named.next()?.0.as_str()))
+        };
+        let owners: Vec<(AgentId, &str)> = agents.iter().filter_map(card).collect();
+        if owners.len() < 2 {
+            continue;
         }
-    }
-    for (mac, owners) in owners.into_iter().filter(|(_, owners)| owners.len() > 1) {
         let ids: Vec<AgentId> = owners.iter().map(|(id, _)| *id).collect();
         let places: Vec<String> =
-            owners.iter().map(|(id, nic)| format!("{}'s {nic}", facts.name(*id))).collect();
+            owners.iter().take(MANY).map(|(id, nic)| format!("{}'s {nic}", facts.name(*id))).collect();
         let finding = Finding::new("DUP_MAC", format!("mac {mac}"))
             .say(format!("{} have the same hardware address {mac}.", places.join(" and ")))
             .because("virtual machines were cloned, or the address was set by hand on both")
             .next(
                 "give one of the virtual machines a new hardware address; on one LAN they cut each other off",
             )
-            .proof(owners.iter().map(|(id, nic)| {
+            .proof(owners.iter().take(MANY).map(|(id, nic)| {
                 facts.proof(
                     *id,
                     format!("interfaces[{nic}].mac"),
@@ -179,17 +176,35 @@ fn mac(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 /// Who sees an address, at which network card, over which interface.
 type View<'a> = (AgentId, &'a str, &'a str);
 
+/// What each agent that reports sees on its LAN, which is known by its gateway's address.
+fn sights<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = ((&'f str, IpAddr), View<'f>)> {
+    let fresh = facts.watches.iter().filter(|(id, _)| !facts.dark.contains(id));
+    fresh
+        .filter_map(|(id, watch)| {
+            let way = watch.way_out.as_ref()?;
+            let lan = way.mac.as_deref().filter(|mac| !is_shared(mac))?;
+            let known = watch.neighbours.iter();
+            let known = known.filter(|known| known.2 == way.interface && !is_shared(&known.1));
+            Some(known.map(move |(ip, mac, nic)| ((lan, *ip), (id, mac.as_str(), nic.as_str()))))
+        })
+        .flatten()
+}
+
 fn ip_conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     // By LAN, which is known by its gateway's address; one that several LANs have names none.
-    let mut seen: BTreeMap<(&str, IpAddr), Vec<View<'_>>> = BTreeMap::new();
-    for (id, _, watch) in facts.watched() {
-        let Some(way) = &watch.way_out else { continue };
-        let Some(lan) = way.mac.as_deref().filter(|mac| !is_shared(mac)) else { continue };
-        for (ip, mac, interface) in
-            watch.neighbours.iter().filter(|known| known.2 == way.interface && !is_shared(&known.1))
-        {
-            seen.entry((lan, *ip)).or_default().push((id, mac, interface));
+    let mut first: HashMap<(&str, IpAddr), &str> = HashMap::new();
+    let mut disputed: BTreeSet<(&str, IpAddr)> = BTreeSet::new();
+    for (place, view) in sights(facts) {
+        if *first.entry(place).or_insert(view.1) != view.1 {
+            disputed.insert(place);
         }
+    }
+    if disputed.is_empty() {
+        return;
+    }
+    let mut seen: BTreeMap<(&str, IpAddr), Vec<View<'_>>> = BTreeMap::new();
+    for (place, view) in sights(facts).filter(|(place, _)| disputed.contains(place)) {
+        seen.entry(place).or_default().push(view);
     }
     for ((_, ip), views) in seen {
         let Some((b, ..)) = views.iter().find(|view| view.1 != views[0].1) else { continue };

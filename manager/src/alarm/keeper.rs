@@ -1,6 +1,6 @@
 //! The desk where alarms are kept, and the thread that evaluates them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use proto::ids::AgentId;
 
 use super::engine::{Change, Engine, Moment, Silence, Status};
 use super::facts::{ManagerFacts, Reporter, reporters};
+use super::sieve::Sieve;
 use super::watch::Watches;
-use super::{Facts, findings, mesh};
+use super::{Facts, Finding, local_findings, mesh_findings, whole_findings};
 use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::error::StoreError;
@@ -21,7 +22,7 @@ use crate::refusals::Refusals;
 use crate::store::alarms::{self, Saved};
 use crate::store::writer::Writer;
 use crate::store::{Readers, outbox};
-use crate::topology::Topology;
+use crate::topology::State;
 
 /// Between two evaluations.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -106,7 +107,7 @@ impl Desk {
     }
 
     /// Takes what is true at a moment, and writes what changed.
-    fn step(&self, findings: Vec<super::Finding>, moment: &Moment) {
+    fn step(&self, findings: Vec<Finding>, moment: &Moment) {
         let mut inner = self.lock();
         let changes = inner.engine.step(findings, moment);
         for change in changes {
@@ -156,27 +157,34 @@ fn log_change(change: &Change) {
     }
 }
 
-/// One evaluation of everything: what is found, and what the findings rest on.
+/// One evaluation: what is found, and what the findings rest on. `touched` are the agents whose part
+/// of the map changed since the one before.
 #[must_use]
 pub fn evaluate(
     now: i64,
-    topology: &Topology,
-    watches: &mut Watches,
+    (state, touched): (&State, HashSet<AgentId>),
+    (watches, sieve): (&mut Watches, &mut Sieve),
     agents: &BTreeMap<AgentId, Reporter>,
     manager: &ManagerFacts,
-) -> (Vec<super::Finding>, Moment) {
-    let facts = Facts::new(now, topology, watches, agents, manager);
-    let (found, up) = (findings(&facts), mesh::count_up(&facts));
-    let parts = facts.hosts.iter().filter(|(_, host)| host.fresh);
-    let parts: BTreeMap<AgentId, usize> =
-        parts.filter_map(|(id, host)| Some((*id, host.node.component?))).collect();
-    let moment = Moment {
-        now,
-        dark: facts.dark(),
-        known: facts.hosts.keys().chain(agents.keys()).copied().collect(),
-        warming: false,
-    };
-    watches.note_mesh(now, &parts, up);
+) -> (Vec<Finding>, Moment) {
+    let (picked, tally) = sieve.pick(now, touched, state, watches, agents);
+    let excerpt = state.excerpt(&picked);
+    let facts = Facts::new(now, state, (&picked, &excerpt, &tally), watches, agents, manager);
+    let mut found = local_findings(&facts);
+    sieve.note(&found);
+    found.extend(whole_findings(&facts));
+    let is_mesh_due = sieve.is_mesh_due(now, state.len());
+    if is_mesh_due {
+        sieve.note_mesh(now, &mesh_findings(&facts));
+    }
+    found.extend_from_slice(sieve.mesh());
+    found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
+    found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
+    let known = state.glances().map(|glance| glance.id).chain(agents.keys().copied()).collect();
+    let moment = Moment { now, dark: facts.dark, known, warming: false };
+    if is_mesh_due {
+        watches.note_mesh(now, state, &moment.dark, tally.up);
+    }
     (found, moment)
 }
 
@@ -209,7 +217,7 @@ pub struct Sources {
 
 /// Evaluates every few seconds, until `stop`.
 pub fn keep(sources: &Sources, stop: &Stop) {
-    let mut keeper = Keeper { sources, refused: VecDeque::new(), write_ms: 0 };
+    let mut keeper = Keeper { sources, sieve: Sieve::default(), refused: VecDeque::new(), write_ms: 0 };
     keeper.recall();
     while !stop.wait(PERIOD) {
         keeper.turn();
@@ -218,6 +226,7 @@ pub fn keep(sources: &Sources, stop: &Stop) {
 
 struct Keeper<'a> {
     sources: &'a Sources,
+    sieve: Sieve,
     /// How often each reason was given, at moments of the last ten minutes.
     refused: VecDeque<(i64, BTreeMap<&'static str, u64>)>,
     write_ms: u64,
@@ -239,9 +248,13 @@ impl Keeper<'_> {
         let now = now_ms();
         let manager = self.manager(now);
         let agents = reporters(&sources.fleet.read().unwrap_or_else(PoisonError::into_inner));
-        let topology = sources.atlas.state().view(false);
+        let touched = sources.atlas.take_touched();
+        // In this order, as whoever takes in reports locks them.
         let mut watches = sources.atlas.watches().write().unwrap_or_else(PoisonError::into_inner);
-        let (found, mut moment) = evaluate(now, &topology, &mut watches, &agents, &manager);
+        let state = sources.atlas.state();
+        let (found, mut moment) =
+            evaluate(now, (&state, touched), (&mut watches, &mut self.sieve), &agents, &manager);
+        drop(state);
         let keys = std::mem::take(&mut watches.new_old_keys);
         drop(watches);
         let interval =

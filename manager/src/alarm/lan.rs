@@ -151,19 +151,14 @@ fn way_out(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn neighbours(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.failed.is_empty()) {
         for (ip, interface) in &watch.failed {
-            let owner =
-                facts.hosts.iter().filter(|(other, host)| **other != id && host.fresh).find(|(_, host)| {
-                    let nics = host.node.shape.interfaces.iter().filter(|nic| nic.wireguard.is_none());
-                    nics.flat_map(|nic| &nic.addresses).any(|address| address.address() == *ip)
-                });
-            let Some((other, _)) = owner else { continue };
-            let (name, peer) = (facts.name(id), facts.name(*other));
+            let Some(other) = facts.state.lan_owner(*ip, id) else { continue };
+            let (name, peer) = (facts.name(id), facts.name(other));
             let finding = Finding::new("NEIGHBOUR_FAILED", format!("{id}/{interface} {ip}"))
                 .say(format!("{peer} does not answer {name} at {ip} on their LAN any more, though both report."))
                 .because("they are on different switches or VLANs now, a filter was set up, or the wireless network keeps its clients apart")
                 .next(format!("on {name}: arping -I {interface} {ip}; compare the VLANs of the two"))
                 .proof([facts.proof(id, format!("neighbours[{ip}%{interface}]"), format!("{name}: {ip} failed to answer; it answered before"))])
-                .of([id, *other])
+                .of([id, other])
                 .under(watch.links.keys().map(|nic| format!("{id}/{nic}")))
                 .every(watch.interval_s);
             found.push(finding);

@@ -1,12 +1,12 @@
 //! The mesh as a whole (rule D22).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use proto::ids::AgentId;
 
 use super::facts::Facts;
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, Layer};
+use crate::topology::Tally;
 
 pub(super) const RULES: &[Rule] = &[partition, edge_count, articulation];
 
@@ -16,11 +16,12 @@ const LEAST_TUNNELS: usize = 4;
 const LEAST_HOSTS: usize = 4;
 
 fn partition(facts: &Facts<'_>, found: &mut Vec<Finding>) {
+    let part_of = facts.state.parts();
     // By mesh, the parts that its hosts are in now; those alone have no part.
     let mut parts: BTreeMap<u32, BTreeMap<Option<usize>, Vec<AgentId>>> = BTreeMap::new();
-    for (id, host) in facts.hosts.iter().filter(|(_, host)| host.fresh) {
-        let Some(mesh) = facts.watches.mesh_of.get(id) else { continue };
-        parts.entry(*mesh).or_default().entry(host.node.component).or_default().push(*id);
+    for glance in facts.state.glances().filter(|glance| glance.fresh) {
+        let Some(mesh) = facts.watches.mesh_of.get(&glance.id) else { continue };
+        parts.entry(*mesh).or_default().entry(part_of.get(&glance.id).copied()).or_default().push(glance.id);
     }
     let mut cut: Vec<AgentId> = Vec::new();
     for parts in parts.into_values() {
@@ -43,7 +44,7 @@ fn partition(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         .because("a link or a hub between the two parts failed")
         .next(format!("GET /status/path?from={}&to=AN_AGENT_OF_THE_REST shows where the way ends", cut[0]))
         .proof(cut.iter().take(5).map(|id| {
-            let number = facts.hosts.get(id).and_then(|host| host.node.component);
+            let number = part_of.get(id).copied();
             let part = number.map_or_else(|| "no part".to_owned(), |number| format!("part {number}"));
             facts.proof(
                 *id,
@@ -57,15 +58,10 @@ fn partition(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn edge_count(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let up = count_up(facts);
+    let Tally { up, unknown, .. } = *facts.tally;
     let most = facts.watches.most_up.iter().map(|(_, count)| *count).max().unwrap_or(0);
     // Of a silent agent's tunnels nothing is known: they are not down.
-    let unknown = |tunnel: &&super::facts::Tunnel<'_>| {
-        let dark = tunnel.ends.iter().flatten().any(|side| !side.host.fresh);
-        let up = matches!(tunnel.edge.shape.state, EdgeState::Up | EdgeState::Idle);
-        tunnel.ends[1].is_some() && dark && !up
-    };
-    let lost = most.saturating_sub(up + facts.tunnels.iter().filter(unknown).count());
+    let lost = most.saturating_sub(up + unknown);
     if most < LEAST_TUNNELS || lost * 2 <= most {
         return;
     }
@@ -82,15 +78,9 @@ fn edge_count(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     found.push(finding);
 }
 
-/// WireGuard tunnels between agents that are up, or idle in order.
-pub(super) fn count_up(facts: &Facts<'_>) -> usize {
-    let up = |state| matches!(state, EdgeState::Up | EdgeState::Idle);
-    facts.tunnels.iter().filter(|tunnel| tunnel.ends[1].is_some() && up(tunnel.edge.shape.state)).count()
-}
-
 /// Hosts without which the others fall apart (Tarjan's cut vertices, without recursion).
 fn articulation(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let (names, neighbours) = graph(facts);
+    let (names, neighbours) = facts.state.graph();
     if names.len() < LEAST_HOSTS {
         return;
     }
@@ -115,33 +105,6 @@ fn articulation(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .every(facts.interval(&[*id]));
         found.push(finding);
     }
-}
-
-/// Agents and LANs that working edges join: names (none for LANs) and neighbours by number.
-fn graph(facts: &Facts<'_>) -> (Vec<Option<AgentId>>, Vec<Vec<usize>>) {
-    let mut numbers: HashMap<&str, usize> = HashMap::new();
-    let mut names = Vec::new();
-    let mut neighbours: Vec<Vec<usize>> = Vec::new();
-    for edge in &facts.topology.edges {
-        let shape = &edge.shape;
-        let works = matches!(shape.state, EdgeState::Up | EdgeState::Idle) && shape.layer != Layer::Relay;
-        let far = shape.ends[1].node.as_str();
-        if !works || far.starts_with("ext:") || far.starts_with("far:") || far.contains('@') {
-            continue;
-        }
-        let [a, b] = [&shape.ends[0].node, &shape.ends[1].node].map(|node| {
-            *numbers.entry(node).or_insert_with(|| {
-                names.push(node.parse().ok());
-                neighbours.push(Vec::new());
-                names.len() - 1
-            })
-        });
-        if a != b {
-            neighbours[a].push(b);
-            neighbours[b].push(a);
-        }
-    }
-    (names, neighbours)
 }
 
 /// The nodes whose loss cuts others off, each with how many of them at the least.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! watch      what is remembered of each agent's reports beside the map: earlier keys, errors, restarts
-//! facts      the map, the watches, the fleet and the manager's own health at one moment, with look-ups
+//! sieve      which agents a rule may have something to say of
+//! facts      their part of the map, the watches, the fleet and the manager's own health at one moment
 //! wireguard, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
 //!            the rules: pure functions of the facts, each a family
 //! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
@@ -33,6 +34,7 @@ mod mesh;
 pub mod message;
 pub mod notify;
 mod overlay;
+pub mod sieve;
 pub mod watch;
 mod wireguard;
 
@@ -174,27 +176,38 @@ impl Finding {
     }
 }
 
-/// All that is wrong at one moment: what every rule finds, by code and subject.
+/// What the rules of single hosts and edges find, of those that the facts hold.
 #[must_use]
-pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
+fn local_findings(facts: &Facts<'_>) -> Vec<Finding> {
+    found_by(
+        facts,
+        &[
+            wireguard::RULES,
+            allowed_ips::RULES,
+            endpoint::RULES,
+            clock::RULES,
+            host::RULES,
+            lan::RULES,
+            overlay::RULES,
+        ],
+    )
+}
+
+/// What the rules find that look at all agents, in what is small of each.
+#[must_use]
+fn whole_findings(facts: &Facts<'_>) -> Vec<Finding> {
+    found_by(facts, &[identity::RULES, host::WHOLE, delivery::RULES, manager::RULES])
+}
+
+/// What the rules find that look at the mesh as a whole.
+#[must_use]
+fn mesh_findings(facts: &Facts<'_>) -> Vec<Finding> {
+    found_by(facts, &[mesh::RULES])
+}
+
+fn found_by(facts: &Facts<'_>, families: &[&[Rule]]) -> Vec<Finding> {
     let mut found = Vec::new();
-    for rules in [
-        wireguard::RULES,
-        allowed_ips::RULES,
-        endpoint::RULES,
-        identity::RULES,
-        clock::RULES,
-        host::RULES,
-        lan::RULES,
-        overlay::RULES,
-        delivery::RULES,
-        mesh::RULES,
-        manager::RULES,
-    ] {
-        rules.iter().for_each(|rule| rule(facts, &mut found));
-    }
-    found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
-    found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
+    families.iter().copied().flatten().for_each(|rule| rule(facts, &mut found));
     found
 }
 

@@ -11,7 +11,7 @@ pub(super) const RULES: &[Rule] = &[overlays];
 type End<'a> = (AgentId, Option<&'a InterfaceShape>);
 
 fn overlays(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for edge in facts.topology.edges.iter().filter(|edge| edge.shape.layer == Layer::Overlay) {
+    for edge in facts.excerpt.edges.iter().filter(|edge| edge.shape.layer == Layer::Overlay) {
         let end = |number: usize| -> Option<End<'_>> {
             let end = &edge.shape.ends[number];
             let id: AgentId = end.node.parse().ok()?;

@@ -1,7 +1,7 @@
 //! What is remembered of each agent's reports beside the map: what it was before, and the counters
 //! that the map does not keep. Small, and gone with the process; what must last is in the store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
@@ -10,7 +10,7 @@ use proto::report::{
     TABLE_MAIN, WireGuardDevice, WireGuardPeer,
 };
 
-use crate::topology::Receipt;
+use crate::topology::{Receipt, State};
 
 /// How long changes are remembered (ms): the window in which flapping is counted.
 const WINDOW: i64 = 15 * 60_000;
@@ -18,6 +18,8 @@ const WINDOW: i64 = 15 * 60_000;
 const GAP_WINDOW: i64 = 30 * 60_000;
 /// A clock that goes back by less (ms) was corrected, not set.
 const CLOCK_STEP: i64 = 10_000;
+/// A handshake of so long ago (s) may still be one of a tunnel that is up.
+const LATELY_S: i64 = 400;
 /// Moments remembered of one thing.
 const MOMENTS: usize = 8;
 
@@ -131,6 +133,38 @@ pub struct Rise {
     pub by: [u64; 2],
 }
 
+impl DeviceWatch {
+    fn is_odd(&self, now: i64) -> bool {
+        let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
+        let rises = |rise: &Rise| rise.by[0] > 0;
+        recent(self.key_changed.map(|(at, _)| at))
+            || recent(self.port_changed.map(|(at, _)| at))
+            || rises(&self.rx_frame)
+            || rises(&self.tx_errors)
+            || !self.is_kernel && self.peers.len() == 1 && self.rx_bytes.by == [0, 0]
+            || self.peers.values().any(|peer| peer.is_odd(now))
+    }
+}
+
+impl PeerWatch {
+    fn is_odd(&self, now: i64) -> bool {
+        let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
+        recent(self.allowed_changed.as_ref().map(|(at, _)| *at))
+            || recent(self.moved.as_ref().map(|(at, _)| *at))
+            || self.churn > 3
+            || self.deaf >= 2 && self.handshake_at.is_some_and(|at| now / 1000 - at <= LATELY_S)
+            || self.busy > 0 && self.quiet > 3
+    }
+}
+
+impl LinkWatch {
+    fn is_odd(&self) -> bool {
+        self.was_used && self.is_enabled && !self.has_link
+            || !self.flaps.is_empty()
+            || self.speed < self.fastest
+    }
+}
+
 impl Rise {
     fn push(&mut self, count: u64) {
         let rise = self.last.map_or(0, |last| count.saturating_sub(last));
@@ -212,18 +246,21 @@ impl Watches {
         self.mesh_of.remove(&id);
     }
 
-    /// Takes how the mesh is at a moment: the connected part that each agent is in, and how many
-    /// tunnels are up.
-    pub fn note_mesh(&mut self, now: i64, parts: &BTreeMap<AgentId, usize>, up: usize) {
+    /// Takes how the mesh is at a moment: the connected part that each agent that reports is in, and how
+    /// many tunnels are up.
+    pub fn note_mesh(&mut self, now: i64, state: &State, dark: &HashSet<AgentId>, up: usize) {
         let hour = now / 3_600_000;
         if self.most_up[0].0 != hour {
             let before = if self.most_up[0].0 == hour - 1 { self.most_up[0] } else { (hour - 1, 0) };
             self.most_up = [(hour, 0), before];
         }
         self.most_up[0].1 = self.most_up[0].1.max(up);
+        let mut parts: Vec<(AgentId, usize)> = state.parts().into_iter().collect();
+        parts.retain(|(agent, _)| !dark.contains(agent));
+        parts.sort_unstable();
         let mut members: BTreeMap<usize, Vec<AgentId>> = BTreeMap::new();
         for (agent, part) in parts {
-            members.entry(*part).or_default().push(*agent);
+            members.entry(part).or_default().push(agent);
         }
         for agents in members.into_values() {
             let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
@@ -268,6 +305,24 @@ impl Watches {
 }
 
 impl Watch {
+    /// Whether something of it may be worth a word, so that rules should look at its host. Rather too
+    /// often than once too little.
+    #[must_use]
+    pub fn is_odd(&self, now: i64) -> bool {
+        let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
+        let way_out = self.way_out_before.as_ref();
+        recent(self.clock_back.map(|(at, _)| at))
+            || recent(self.rebooted_at)
+            || recent(self.dropped_at.map(|(at, _)| at))
+            || way_out.is_some_and(|(_, at)| self.way_out.is_none() || now - at <= GAP_WINDOW)
+            || self.clock_offset_ms.abs() > CLOCK_STEP
+            || self.spooled > 0
+            || !(self.gaps.is_empty() && self.problems.is_empty() && self.failed.is_empty())
+            || !(self.stray_routes.is_empty() && self.stray_prefixes.is_empty())
+            || self.links.values().any(LinkWatch::is_odd)
+            || self.devices.values().any(|device| device.is_odd(now))
+    }
+
     fn build(old: Option<&Self>, receipt: &Receipt, report: &Report) -> Self {
         let system = &report.system;
         let now = receipt.received_at;

@@ -31,7 +31,7 @@ const CHURN: u16 = 6;
 /// Reports of two hosts further apart than an interval and this (ms) are not of the same time.
 const SKEWED: i64 = 1_000;
 /// Loss (percent) that is told.
-const LOSS: f64 = 10.0;
+pub(super) const LOSS: f64 = 10.0;
 
 fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.state == EdgeState::OneSided) {
@@ -68,11 +68,15 @@ fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// Whether a device has a peer with a key that another had before.
 fn has_old_key(facts: &Facts<'_>, holder: &Side<'_>, owner: &Side<'_>) -> bool {
-    let Some(device) = holder.device else { return false };
-    device.peers.keys().any(|key| {
-        let old = facts.watches.old_keys.get(key);
-        old.is_some_and(|(id, interface, _)| *id == owner.id && interface == owner.interface)
-    })
+    if facts.watches.old_keys.is_empty() {
+        return false;
+    }
+    let mut found = false;
+    facts.state.each_peer(holder.id, |interface, key, _| {
+        let old = facts.watches.old_keys.get(&key).filter(|_| interface == holder.interface);
+        found |= old.is_some_and(|(id, interface, _)| *id == owner.id && interface == owner.interface);
+    });
+    found
 }
 
 fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
@@ -80,21 +84,17 @@ fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let Some(a) = tunnel.ends[0].filter(|side| side.host.fresh) else { continue };
         let Some(half) = a.half else { continue };
         let Some((owner, interface, _)) = facts.watches.old_keys.get(&half.shape.peer) else { continue };
-        let Some(host) = facts.hosts.get(owner).filter(|host| host.fresh) else { continue };
-        let now = host.node.shape.interfaces.iter().find(|nic| nic.name == *interface);
-        let Some(new) = now.and_then(|nic| nic.wireguard.as_ref()?.public_key) else { continue };
+        if facts.dark.contains(owner) {
+            continue;
+        }
+        let watch = facts.watches.get(*owner).and_then(|watch| watch.devices.get(interface));
+        let Some(new) = watch.and_then(|device| device.key) else { continue };
         if new == half.shape.peer {
             continue;
         }
         let (name, other) = (facts.name(a.id), facts.name(*owner));
-        let already = facts.tunnels.iter().any(|other| {
-            let side = |side: &Side<'_>| side.id == a.id && side.interface == a.interface;
-            other
-                .ends
-                .iter()
-                .flatten()
-                .any(|end| side(end) && end.half.is_some_and(|half| half.shape.peer == new))
-        });
+        let mut already = false;
+        facts.state.each_peer(a.id, |interface, key, _| already |= interface == a.interface && key == new);
         let allowed: Vec<String> = half.shape.allowed_ips.iter().map(ToString::to_string).collect();
         let step = if already {
             format!("on {name}: wg set {} peer {} remove", a.interface, half.shape.peer)

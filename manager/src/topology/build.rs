@@ -107,7 +107,7 @@ impl State {
         ids.into_iter().map(|id| (id.clone(), render::far_shape(&id))).collect()
     }
 
-    fn edge_view(&self, key: EdgeKey, kept: &Kept, with_evidence: bool) -> Edge {
+    pub(super) fn edge_view(&self, key: EdgeKey, kept: &Kept, with_evidence: bool) -> Edge {
         let MapEdge { edge: shape, halves: shapes } = self.map_edge(key, kept);
         let halves = render::halves(self, key);
         let [first, second] = shapes;

@@ -46,6 +46,11 @@ impl Keys {
         number
     }
 
+    /// The number of a key that some report mentions.
+    pub(super) fn find(&self, key: &PublicKey) -> Option<KeyIx> {
+        self.numbers.get(key).copied()
+    }
+
     pub(super) fn key(&self, number: KeyIx) -> PublicKey {
         self.uses[number as usize].key
     }

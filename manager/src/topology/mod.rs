@@ -9,6 +9,7 @@
 //! wireguard, physical, overlay, relay   the edges of each layer: who claims them, their state
 //! traffic, underlay, nat, stacking, mesh   what the view adds: loss, nesting, sites, shapes
 //! shape, diff   the structure alone, and changes of it: enough to rebuild a past map
+//! screen        what alarms look at: a glance over all, and the view of some agents alone
 //! settle        which edges a change concerns, and what became of them
 //! recompute     everything from scratch, by another way: the test of the incremental one
 //! ```
@@ -17,7 +18,7 @@
 //! structure marks its agent and those whose edges rest on what changed; [`State::settle`] then
 //! looks at their edges again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto::ids::{AgentId, BootId};
 use proto::report::Report;
@@ -46,6 +47,7 @@ mod relay;
 mod render;
 mod restore;
 mod route_table;
+mod screen;
 mod settle;
 mod shape;
 mod stacking;
@@ -60,6 +62,7 @@ pub use evidence::Evidence;
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
 pub use path::{PathError, path};
 pub use recompute::Recomputed;
+pub use screen::{Excerpt, Glance, Place, Tally};
 pub use shape::{
     DeviceShape, EdgeShape, EdgeState, End, HalfShape, Handshake, InterfaceShape, Layer, Map, MapEdge,
     NodeKind, NodeShape, Presence, Relation,
@@ -113,6 +116,8 @@ pub struct State {
     /// How many edges a node that is no agent has.
     fars: FoldMap<FarKey, u32>,
     pending: Pending,
+    /// See [`State::take_touched`].
+    touched: HashSet<AgentId>,
     now: i64,
     version: u64,
     revision: u64,

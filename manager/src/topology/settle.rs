@@ -36,6 +36,7 @@ impl State {
         self.now = now;
         self.look_for_silence();
         self.claim_again();
+        self.note_touched();
         let Pending { agents, edges, nodes, gone } = std::mem::take(&mut self.pending);
         let mut events = Vec::new();
         let mut fars: BTreeMap<String, bool> = BTreeMap::new();
@@ -151,6 +152,13 @@ impl State {
         if let Some(kept) = self.edges.get_mut(&key) {
             kept.claims = kept.claims.saturating_sub(1);
         }
+    }
+
+    fn note_touched(&mut self) {
+        let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent);
+        let all = self.pending.agents.iter().copied().chain(ends);
+        let ids: Vec<AgentId> = all.filter_map(|ix| Some(self.agent(ix)?.id)).collect();
+        self.touched.extend(ids);
     }
 
     /// Finds an edge's state anew, drops it when nobody claims it, and shows how it is now.

@@ -340,4 +340,25 @@ mod tests {
         assert_eq!(check(Guard::Message, &link), Err("cross_site"));
         assert_eq!(check(Guard::Page, &[("Origin", "http://evil.example"), ("Host", "x")]), Ok(()));
     }
+
+    proptest::proptest! {
+        /// No header gets a stranger in, whatever it says, but the token.
+        #[test]
+        fn no_header_opens_but_the_token(name in "[A-Za-z-]{1,20}", value in "[ -~]{0,60}", host in "[ -~]{0,40}") {
+            let denied = read(&access(Some(TOKEN)), "203.0.113.1", &[(name.as_str(), value.as_str()), ("Host", &host)]);
+            proptest::prop_assert!(denied.is_err());
+        }
+
+        /// A name that is not the manager's is refused however it is written.
+        #[test]
+        fn only_own_names_are_own(host in "[a-z0-9.:%@\\[\\]-]{0,40}") {
+            let access = Access::new(Vec::new(), &["kattila".to_owned()], None);
+            if access.is_own(&host) {
+                let name = plain(name_of(&host));
+                let bare = name.trim_start_matches('[').split(['%', ']']).next().unwrap_or_default();
+                let own = matches!(bare, "localhost" | "kattila");
+                proptest::prop_assert!(own || bare.parse::<IpAddr>().is_ok(), "{host}");
+            }
+        }
+    }
 }

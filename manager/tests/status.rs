@@ -280,6 +280,16 @@ fn watching_goes_on_until_ctrl_c_also_while_the_manager_is_away() {
 }
 
 #[test]
+fn a_reader_that_goes_early_is_no_failure() {
+    let manager = Manager::start(&[]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = manager.command();
+    let output = command.arg("-status").stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     let manager = Manager::start(&[]);
     manager.report(&Actor::new("router").report(1));

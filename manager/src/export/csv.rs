@@ -179,4 +179,27 @@ mod tests {
         });
         assert_eq!(empty, ",\r\n");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_is_one_field(text in "\\PC{0,40}|[=+@,\"\r\n\t-]{0,10}") {
+            let line = written(|line| {
+                line.text(&text);
+                line.plain(1);
+            });
+            let field = line.strip_suffix(",1\r\n").unwrap();
+            let field = match field.strip_prefix('"').and_then(|field| field.strip_suffix('"')) {
+                Some(inside) => {
+                    proptest::prop_assert!(!inside.replace("\"\"", "").contains('"'));
+                    inside.replace("\"\"", "\"")
+                }
+                None => {
+                    proptest::prop_assert!(!field.contains(['"', ',', '\r', '\n']));
+                    field.to_owned()
+                }
+            };
+            proptest::prop_assert!(!field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']));
+            proptest::prop_assert_eq!(field.strip_prefix('\'').unwrap_or(&field), text.strip_prefix('\'').unwrap_or(&text));
+        }
+    }
 }

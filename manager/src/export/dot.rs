@@ -99,4 +99,14 @@ mod tests {
         assert_eq!(quoted("\\\""), r#""\\\"""#);
         assert_eq!(quoted("x\n\0&lt;"), "\"x  &amp;lt;\"");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_stays_inside_its_quotes(text in "\\PC{0,40}|[\"\\\\&\n]{0,10}") {
+            let quoted = quoted(&text);
+            let inside = &quoted[1..quoted.len() - 1];
+            let plain = inside.replace("\\\\", "").replace("\\\"", "");
+            proptest::prop_assert!(!plain.contains(['"', '\\', '\n']), "{quoted}");
+        }
+    }
 }

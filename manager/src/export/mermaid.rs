@@ -104,4 +104,16 @@ mod tests {
         assert_eq!(escaped("<b>&#35;"), "#60;b#62;#38;#35;35#59;");
         assert_eq!(escaped("\n"), "?");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_is_letters_and_numbers(text in "\\PC{0,40}|[\"`#;%<>&|{}()\\[\\]\n]{0,10}") {
+            let escaped = escaped(&text);
+            let safe = |c: char| c.is_alphanumeric() || " .-#;?".contains(c);
+            proptest::prop_assert!(!escaped.is_empty() && escaped.chars().all(safe), "{escaped}");
+            let mut numbers = escaped.split('#').skip(1).map(|part| part.split_once(';').map(|(number, _)| number));
+            let whole = |number: Option<&str>| number.is_some_and(|number| number.parse::<u32>().is_ok());
+            proptest::prop_assert!(numbers.all(whole), "{escaped}");
+        }
+    }
 }

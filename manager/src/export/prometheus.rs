@@ -130,4 +130,24 @@ mod tests {
              x_total{a=\"q\\\"\\\\\\n}é\",b=\"1\"} 1.5\nx_total 7\n"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_label_reads_back(value in "\\PC{1,40}|[\"\\\\\n}, ]{1,10}") {
+            let labels = Labels::new(&[("a", &value)]).0;
+            let inside = labels.strip_prefix("{a=\"").and_then(|rest| rest.strip_suffix("\"}")).unwrap();
+            let (mut read, mut chars) = (String::new(), inside.chars());
+            while let Some(c) = chars.next() {
+                proptest::prop_assert!(c != '"' && c != '\n');
+                read.push(match c {
+                    '\\' => match chars.next() {
+                        Some('n') => '\n',
+                        other => other.unwrap(),
+                    },
+                    c => c,
+                });
+            }
+            proptest::prop_assert_eq!(read, value);
+        }
+    }
 }

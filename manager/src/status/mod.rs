@@ -43,11 +43,11 @@ pub const CRITICAL: u8 = 3;
 ///
 /// # Errors
 /// When the manager cannot be asked; while watching that is shown and tried again.
-#[expect(clippy::print_stdout, reason = "what was asked for")]
 pub fn run(url: &str, token: Option<&Secret>, options: Options) -> Result<u8, Error> {
     if !options.watch {
         let answers = Answers::ask(url, token)?;
-        print!("{}", shown(&answers, options.json, &terminal::look(None)));
+        // Who read it may have gone, as `head` does; the exit code still tells.
+        let _ = print(&shown(&answers, options.json, &terminal::look(None)));
         return Ok(if answers.is_critical() { CRITICAL } else { WELL });
     }
     let redraw = terminal::is_terminal() && !options.json;
@@ -62,14 +62,16 @@ pub fn run(url: &str, token: Option<&Secret>, options: Options) -> Result<u8, Er
         };
         // Home, each line cleared as it is written, then what is left below: nothing flickers.
         let text = if redraw { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text };
-        let mut out = std::io::stdout().lock();
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-            // Whoever read it has gone.
+        if print(&text).is_err() {
             return Ok(WELL);
         }
-        drop(out);
         std::thread::sleep(PERIOD);
     }
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 fn shown(answers: &Answers, json: bool, look: &Look) -> String {

@@ -5,7 +5,9 @@ import { HEALTH, KINDS, glyph } from './marks.js';
 import { arrival, offset } from './node-panel.js';
 import { emit, managerNow, on, select, state } from './state.js';
 
-const ROWS_MAX = 300;
+/** Rows that are shown at first, and how many more at a time. */
+const ROWS = 300;
+const shownRows = { nodes: ROWS, agents: ROWS };
 const PRESENCE = { online: HEALTH.ok, late: HEALTH.stale, offline: HEALTH.down, never: { name: 'Never', glyph: '0', tone: 'unknown', rank: 2 } };
 
 const NODE_COLUMNS = [
@@ -75,10 +77,14 @@ function fill(table, rows, columns, current) {
   const body = $(`#${table}-body`);
   const focused = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const row = (item) => el('tr', { 'aria-current': item.id === current ? 'true' : null }, columns.map((column) => el('td', { class: column.numeric ? 'r' : null }, column.cell(item))));
-  const more = rows.length - ROWS_MAX;
-  const rest = more > 0 ? [el('tr', {}, el('td', { colspan: columns.length, class: 'none' }, `${more} more: narrow the list by search or filters.`))] : [];
+  const left = rows.length - shownRows[table];
+  const more = () => {
+    shownRows[table] += ROWS;
+    fill(table, rows, columns, current);
+  };
+  const rest = left > 0 ? [el('tr', {}, el('td', { colspan: columns.length, class: 'none' }, el('button', { type: 'button', class: 'more', 'data-key': 'more', onclick: more }, `Show ${Math.min(left, ROWS)} more of ${left}`)))] : [];
   const none = rows.length ? [] : [el('tr', {}, el('td', { colspan: columns.length, class: 'none' }, state.model ? 'Nothing to show.' : 'Loading…'))];
-  body.replaceChildren(...rows.slice(0, ROWS_MAX).map(row), ...rest, ...none);
+  body.replaceChildren(...rows.slice(0, shownRows[table]).map(row), ...rest, ...none);
   if (focused) body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 

@@ -57,14 +57,17 @@ export async function file(path) {
 export async function post(path, envelope) {
   const headers = { 'Content-Type': 'application/vnd.kattila.envelope' };
   const answer = await request(`status/${path}`, { method: 'POST', headers, body: envelope });
-  const lines = (await answer.text()).split('\n');
+  const text = await answer.text();
+  // A signed answer is `k1 ack CODE ...` with JSON, or nothing, below it; an unsigned one is JSON.
+  const [line, payload] = text.split('\n');
+  const code = line.startsWith('k1 ack ') ? line.split(' ')[2] : null;
   let body = {};
   try {
-    body = JSON.parse(answer.ok || lines[1] ? lines[1] || '{}' : lines[0]);
+    body = JSON.parse((code ? payload : text) || '{}');
   } catch {
-    // No words: the status says enough.
+    // No words: the code or the status says enough.
   }
-  if (!answer.ok) throw refused(answer.status, body.error ? body : { error: body });
+  if (!answer.ok) throw refused(answer.status, body.error ? body : { error: { message: body.message ?? code ?? undefined } });
   return body.message ?? '';
 }
 

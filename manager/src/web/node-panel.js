@@ -75,6 +75,8 @@ function generalFacts(node, full, detail) {
     ['Clock', agent?.clock_offset_ms != null ? offset(agent.clock_offset_ms) : null],
     ['PSK generation', agent?.psk_generation],
     ['Waiting / given up', agent?.spooled != null ? `${agent.spooled} / ${agent.dropped ?? 0}` : null],
+    ['Figures as of', detail?.observed_at && `${since(detail.observed_at, managerNow())} ago`],
+    ['Addresses', node.kind === 'agent' ? null : node.addresses.join(', ')],
     ['Id', el('code', {}, node.id)],
   );
 }

@@ -90,7 +90,7 @@ export function colourOf(view, look, layer) {
 }
 
 export function dashOf(view, look, layer) {
-  const dash = { implied: [2, 4], idle: [2, 3], never: [2, 5], unknown: [5, 5], stack: [] }[look] ?? LAYER[layer].dash;
+  const dash = { implied: [2, 4], stale: [9, 3], idle: [2, 3], never: [2, 5], unknown: [5, 5], stack: [] }[look] ?? LAYER[layer].dash;
   return dash.map((length) => length / view.k);
 }
 

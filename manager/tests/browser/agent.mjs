@@ -24,7 +24,7 @@ export const idOf = (name) => createHash('sha256').update(name).digest('hex').sl
 export const keyOf = (name) => createHash('sha256').update(`key ${name}`).digest('base64');
 
 /** The MAC of a message with this header. */
-export function macOf(secret, { kind, agent, boot, tick, sent_at: sentAt, nonce, encoding }, payload) {
+function macOf(secret, { kind, agent, boot, tick, sent_at: sentAt, nonce, encoding }, payload) {
   const key = createHmac('sha256', secret).update(`${VERSION}${kind}`).digest();
   const id = (text) => Buffer.from(text, 'hex');
   const fields = [Buffer.from(VERSION), Buffer.from(kind), id(agent), id(boot), u64(tick), u64(sentAt), id(nonce), Buffer.from(encoding), Buffer.from(payload)];
@@ -35,9 +35,10 @@ export function macOf(secret, { kind, agent, boot, tick, sent_at: sentAt, nonce,
 export function seal(psk, { agent, boot, tick }, report, sentAt = Date.now()) {
   const payload = Buffer.from(JSON.stringify(report));
   const nonce = randomBytes(16);
-  const header = { v: 1, kind: 'report', agent, boot, tick, sent_at: sentAt, nonce: nonce.toString('hex'), encoding: 'json' };
-  header.mac = macOf(psk, header, payload);
-  return Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), payload]);
+  const header = { kind: 'report', agent, boot, tick, sent_at: sentAt, nonce: nonce.toString('hex'), encoding: 'json' };
+  const short = (hex) => Buffer.from(hex, 'hex').toString('base64url');
+  const line = ['k1', 'report', short(agent), short(boot), tick, sentAt, short(header.nonce), 'json', short(macOf(psk, header, payload))].join(' ');
+  return Buffer.concat([Buffer.from(`${line}\n`), payload]);
 }
 
 /** Posts an envelope; resolves to the code of the answer. */

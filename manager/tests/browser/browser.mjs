@@ -11,7 +11,7 @@ mkdirSync(SHOTS, { recursive: true });
 export const launch = () => chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   // Without a GPU: the slowest way to draw, and the same everywhere.
-  args: ['--no-sandbox', '--disable-gpu', '--enable-precise-memory-info'],
+  args: ['--no-sandbox', '--disable-gpu', '--enable-precise-memory-info', '--js-flags=--expose-gc'],
 });
 
 /** A page at `url`; what goes wrong in it is gathered in `page.faults`. */

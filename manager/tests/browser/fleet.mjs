@@ -105,8 +105,8 @@ export class Fleet {
   }
 }
 
-/** Five sites with a router each, a host with a hostile name, and the usual faults. */
-export function small(base, psk, interval) {
+/** Five sites with a router each, a host with a hostile name (or another `odd` one), and the usual faults. */
+export function small(base, psk, interval, odd = '<img src=x onerror=window.__hit=1>') {
   const fleet = new Fleet(base, psk, interval);
   const cities = ['helsinki', 'oulu', 'berlin', 'paris', 'warsaw'];
   const routers = cities.map((city, site) => fleet.host(`${city}-gw`, site, { lan: 0, traffic: 6 }));
@@ -118,7 +118,8 @@ export function small(base, psk, interval) {
   });
   for (const [i, a] of routers.entries()) for (const b of routers.slice(i + 1)) fleet.tunnel(a, b);
   fleet.tunnel(routers[0], routers[2], { device: 'wg1' });
-  const hostile = fleet.host('<img src=x onerror=window.__hit=1>', 1, { lan: 9, version: '"><script>window.__hit=1</script>', problems: [{ source: '<b>wg</b>', message: '<img src=x onerror=window.__hit=1>' }] });
+  overlay(routers[0], routers[2]);
+  const hostile = fleet.host(odd, 1, { lan: 9, ...(odd.startsWith('<') && { version: '"><script>window.__hit=1</script>', problems: [{ source: '<b>wg</b>', message: odd }] }) });
   fleet.tunnel(routers[1], hostile, { handshake: 300 });
   const lab = fleet.host('roaming-laptop', null, {
     clock: 63_000, spooled: 12,
@@ -134,6 +135,14 @@ export function small(base, psk, interval) {
   const never = fleet.tunnel(fleet.hosts[6], fleet.hosts[10], { never: true });
   const idle = fleet.tunnel(fleet.hosts[7], fleet.hosts[11], { idle: true, keepalive: 0, handshake: 4000 });
   return Object.assign(fleet, { routers, hostile, lab, half, never, idle });
+}
+
+/** A VXLAN between two hosts, over their first tunnel. */
+function overlay(a, b) {
+  for (const [here, there] of [[a, b], [b, a]]) {
+    const tunnel = { id: 7, port: 4789, local: ip(here.number), remote: ip(there.number) };
+    here.interfaces = [{ name: 'vxlan7', index: 12, kind: 'vxlan', mtu: 1370, flags: UP, operstate: 'up', link: 3, addresses: [`10.7.0.${here.number}/24`], tunnel, counters: {} }];
+  }
 }
 
 /** A fleet of sites with tunnels between their first hosts, as many as asked for. */

@@ -33,21 +33,25 @@ export class Fleet {
     const gateway = host.site == null ? null : `192.168.${host.site % 250}.1`;
     const lan = host.site == null ? null : `192.168.${host.site % 250}.${1 + (host.lan ?? host.number % 250)}`;
     const router = gateway && host.lan === 0;
-    const beats = host.tick;
-    const counters = (scale) => ({ rx_bytes: Math.round(1e6 * scale * beats * (1 + 0.3 * Math.sin(beats / 3))) + 5000, rx_packets: 10 * beats, tx_bytes: Math.round(4e5 * scale * beats) + 4000, tx_packets: 8 * beats });
-    const link = (name, index, kind, more) => ({ name, index, kind, mtu: kind === 'wireguard' ? 1420 : 1500, flags: UP, operstate: 'up', counters: counters(host.traffic * (kind === 'wireguard' ? 0.6 : 1)), ...more });
+    // Seconds for which bytes have been counted: all counters grow with time, so that rates mean something.
+    const time = 36_000 + Math.round((observedAt - this.begun) / 1000);
+    const counters = (scale) => ({ rx_bytes: Math.round(4e4 * scale * (time + 60 * Math.sin(time / 100))), rx_packets: 50 * time, tx_bytes: Math.round(2e4 * scale * time), tx_packets: 40 * time });
+    const link = (name, index, kind, more) => ({ name, index, kind, mtu: kind === 'wireguard' ? 1420 : 1500, flags: UP, operstate: 'up', counters: counters(host.traffic), ...more });
     const devices = [...new Set(mine.map((t) => t.device))];
+    const wireguard = devices.map((name) => ({
+      name, public_key: keyOf(`${host.name} ${name}`), listen_port: 51820 + devices.indexOf(name),
+      peers: mine.filter((t) => t.device === name).map((t) => this.peer(host, t, time, observedAt)),
+    }));
+    // What comes out of a tunnel came from its peers.
+    const sum = (peers, key) => peers.reduce((total, peer) => total + peer[key], 0);
+    const carried = (peers) => ({ rx_bytes: sum(peers, 'rx_bytes'), rx_packets: 9 * time, tx_bytes: sum(peers, 'tx_bytes'), tx_packets: 9 * time });
     const interfaces = [
       { name: 'lo', index: 1, kind: 'loopback', mtu: 65536, flags: 0x49, operstate: 'unknown', addresses: ['127.0.0.1/8'], counters: counters(0.01) },
       link('eth0', 2, 'physical', { mac: router ? mac(host.site, 1) : mac(host.number), addresses: lan ? [`${lan}/24`] : [`${this.publicOf(host)}/24`] }),
       ...(router ? [link('wan0', 9, 'physical', { mac: mac(host.number), addresses: [`${this.publicOf(host)}/24`] })] : []),
-      ...devices.map((name, i) => link(name, 3 + i, 'wireguard', { addresses: [`${ip(host.number + i * 65536)}/16`] })),
+      ...devices.map((name, i) => link(name, 3 + i, 'wireguard', { addresses: [`${ip(host.number + i * 65536)}/16`], counters: carried(wireguard[i].peers) })),
       ...(host.interfaces ?? []),
     ];
-    const wireguard = devices.map((name) => ({
-      name, public_key: keyOf(`${host.name} ${name}`), listen_port: 51820 + devices.indexOf(name),
-      peers: mine.filter((t) => t.device === name).map((t) => this.peer(host, t, beats, observedAt)),
-    }));
     const routes = [
       router
         ? { destination: '0.0.0.0/0', gateway: '198.51.0.254', interface: 'wan0', metric: 100 }
@@ -60,7 +64,7 @@ export class Fleet {
       version: 1, observed_at: observedAt, agent_version: host.version ?? '0.1.0', interval_s: this.interval, hardware: host.name, clock_offset_ms: host.clock ?? 0,
       delivery: { spooled: host.spooled ?? 0, dropped: 0, distance: 0 },
       system: {
-        hostname: host.hostname ?? host.name, os: 'Debian GNU/Linux 12 (bookworm)', kernel: '6.1.0-28-amd64', arch: 'x86_64', uptime_s: 86_400 + 30 * beats,
+        hostname: host.hostname ?? host.name, os: 'Debian GNU/Linux 12 (bookworm)', kernel: '6.1.0-28-amd64', arch: 'x86_64', uptime_s: 86_400 + time,
         load: [0.32, 0.28, 0.21], memory: { total_kb: 2_000_000, available_kb: 1_200_000, free_kb: 500_000, swap_total_kb: 0, swap_free_kb: 0 },
         forwarding: { ipv4: host.lan === 0, ipv6: false },
         interfaces, interfaces_total: interfaces.length, routes, routes_total: routes.length, routes_source: 'proc',
@@ -75,20 +79,23 @@ export class Fleet {
     return host.site == null ? `203.0.113.${host.number % 250}` : `198.51.${host.site >> 8}.${1 + (host.site & 255)}`;
   }
 
-  peer(host, tunnel, beats, observedAt) {
+  peer(host, tunnel, time, observedAt) {
     const other = tunnel.a === host ? tunnel.b : tunnel.a;
     const key = typeof other === 'string' ? keyOf(other) : keyOf(`${other.name} ${tunnel.device}`);
     const far = typeof other === 'string' ? 200 : other.number + (tunnel.device === 'wg0' ? 0 : 65536);
-    const grown = tunnel.broken ? 0 : beats;
-    const sent = tunnel.broken ? 148 * beats : 0;
+    // A broken tunnel carries no more, and its ends send a handshake initiation every 5 s.
+    if (tunnel.broken) tunnel.brokenAt ??= time;
+    const grown = Math.min(time, tunnel.brokenAt ?? time);
+    const sent = 148 * Math.ceil((time - grown) / 5);
+    const carries = tunnel.idle || tunnel.never ? 0 : Math.round(800 * (grown + 60 * Math.sin(grown / 100)));
     // A tunnel in use makes a new handshake every two minutes; an older one only ages.
     const age = tunnel.handshake + Math.max(0, Math.round((observedAt - this.begun) / 1000));
     const handshake = tunnel.handshake < 120 ? age % 120 : age;
     return {
       public_key: key, has_psk: false,
       endpoint: typeof other === 'string' ? '203.0.113.200:40000' : `${this.publicOf(other)}:51820`,
-      allowed_ips: [`${ip(far)}/32`], handshake_age_s: tunnel.never ? undefined : tunnel.broken ? 900 + 30 * beats : handshake,
-      rx_bytes: tunnel.rx + (tunnel.idle ? 0 : 20_000 * grown), tx_bytes: tunnel.tx + (tunnel.idle ? 0 : 20_000 * grown) + sent, keepalive_s: tunnel.keepalive || undefined,
+      allowed_ips: [`${ip(far)}/32`], handshake_age_s: tunnel.never ? undefined : tunnel.broken ? 900 + time - grown : handshake,
+      rx_bytes: tunnel.rx + carries, tx_bytes: tunnel.tx + carries + sent, keepalive_s: tunnel.keepalive || undefined,
     };
   }
 

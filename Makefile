@@ -43,18 +43,24 @@ test-deps: ## install what the tests need, or say what is missing
 test: test-deps ## all tests; what cannot run here is skipped loudly
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
+	scripts/test-packaging.sh
+	scripts/test-tls.sh
+	scripts/test-api.sh
+	scripts/test-static.sh
 	scripts/test-browser.sh
 
 test-browser: test-deps ## the page's part of make test, in headless Chromium (installed where it can be)
 	$(CARGO) build -p manager -p agent -p lab
 	scripts/test-browser.sh
 
-lint: ## formatting, lints, no async runtime
+lint: ## formatting, lints with and without TLS, no async runtime, scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
-	@if $(CARGO) tree --workspace -e all -i tokio >/dev/null 2>&1; then echo "tokio is in the tree"; exit 1; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run packaging/busybox/kattila-agent; else echo "shellcheck is missing: scripts are not checked"; fi
+	$(CARGO) clippy -p agent -p manager --features agent/tls,manager/tls --target-dir target/tls -- -D warnings
+	@if $(CARGO) tree --workspace -e all --all-features -i tokio >/dev/null 2>&1; then echo "tokio is in the tree"; exit 1; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run packaging/install.sh packaging/busybox/kattila-agent; \
+	elif [ "$$CI" = true ]; then echo "CI=true and shellcheck is missing"; exit 1; else echo "shellcheck is missing: scripts are not checked"; fi
 
 bench: ## the benchmark: a table, and JSON under target/bench
 	$(CARGO) build --release --workspace --examples --bins

@@ -8,6 +8,7 @@
 #
 #   BUILD_WITH=cross|zig    decides between the two
 #   BUILD_STD=src|debian|prebuilt   where the zig way has Rust's standard library from (scripts/build-toolchain.sh)
+#   FEATURES=tls           https for MANAGER_URL or NOTIFY_URL; about 1.1 MB larger
 #   STRICT=1                too large or not started is an error, not a warning
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +18,7 @@ cross_version=0.2.5
 # Bytes. The page's own files do not count for the manager.
 agent_max=1200000
 manager_max=2500000
+tls_max=1300000
 
 crate=${1:-}
 shift || true
@@ -111,7 +113,7 @@ build() {
     local triple=$3 file=$crate/bin/$crate-$2 quiet=()
     if [ ! -t 2 ]; then quiet=(--quiet); fi
     "${cargo_build[@]}" "${quiet[@]}" --profile "$profile" --locked --target "$triple" -p "$crate" --bin "$crate" \
-        "${std_arguments[@]}"
+        ${FEATURES:+--features "$FEATURES"} "${std_arguments[@]}"
     local built=$CARGO_TARGET_DIR/$triple/$profile/$crate
     if ! cmp -s "$built" "$file"; then
         install -m 0755 "$built" "$file.new"
@@ -128,6 +130,8 @@ check() {
     size=$(($(stat -c %s "$file") - $(assets)))
     max=$agent_max
     if [ "$crate" = manager ]; then max=$manager_max; fi
+    # rustls, ring and Mozilla's list.
+    case " ${FEATURES:-} " in *" tls "*) max=$((max + tls_max)) ;; esac
     ran=$(start "$machine" "$file")
     printf '%-24s %9d bytes, static, %s\n' "$file" "$size" "$ran"
     if [ "$size" -gt "$max" ]; then

@@ -17,7 +17,7 @@ target=${CARGO_TARGET_DIR:-target}
 kernel_dir="$target/lab/kernel"
 tools_dir="$target/lab/tools"
 
-# One line each: command, Debian package, who needs it (m: mesh tests, k: kernel lab, x: exports).
+# One line each: command, Debian package, who needs it (m: mesh tests, k: kernel lab, x: exports, l: make lint).
 tools='
 ip         iproute2          mk
 unshare    util-linux        m
@@ -34,6 +34,7 @@ modprobe   kmod              k
 cpio       cpio              k
 ldd        libc-bin          k
 dot        graphviz          x
+shellcheck shellcheck        l
 '
 
 main() {
@@ -51,7 +52,7 @@ main() {
 # Sets packages (missing Debian packages), no_mesh, no_kernel_lab (missing commands by who needs
 # them), no_kernel and no_promtool (not empty when they are not unpacked).
 look() {
-    packages='' no_mesh='' no_kernel_lab='' no_exports='' no_kernel='' no_promtool=''
+    packages='' no_mesh='' no_kernel_lab='' no_exports='' no_lint='' no_kernel='' no_promtool=''
     while read -r tool package users; do
         [ -n "$tool" ] || continue
         if command -v "$tool" >/dev/null && is_right_kind "$tool"; then continue; fi
@@ -59,6 +60,7 @@ look() {
         case $users in *m*) no_mesh="$no_mesh $tool" ;; esac
         case $users in *k*) no_kernel_lab="$no_kernel_lab $tool" ;; esac
         case $users in *x*) no_exports="$no_exports $tool" ;; esac
+        case $users in *l*) no_lint="$no_lint $tool" ;; esac
     done <<END
 $tools
 END
@@ -145,6 +147,9 @@ complain() {
     fi
     if [ -n "$no_mesh" ]; then
         echo "  mesh tests (lab, real WireGuard hosts in namespaces) will be skipped: no$no_mesh" >&2
+    fi
+    if [ -n "$no_lint" ]; then
+        echo "  make lint will not check scripts: no$no_lint" >&2
     fi
     if [ -n "$no_kernel_lab$no_kernel" ]; then
         echo "  kernel lab tests (Debian kernel under qemu) will be skipped: no${no_kernel_lab}${no_kernel:+ kernel in $kernel_dir (as root: scripts/test-deps.sh)}" >&2

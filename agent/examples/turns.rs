@@ -14,6 +14,7 @@ use kattila_agent::courier::Courier;
 use kattila_agent::cycle::{Cycle, Nudge};
 use kattila_agent::identity;
 use kattila_agent::psk_keeper::PskKeeper;
+use kattila_agent::push::Client;
 use kattila_agent::shared::Shared;
 use kattila_agent::spool::Spool;
 
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (agent, _) = identity::load_or_create(&config.state_dir, &hardware)?;
     let shared = Arc::new(Shared::new(agent, config.state_dir.clone(), hardware, config.interval)?);
     let spool = Arc::new(Mutex::new(Spool::new(config.spool)));
-    let courier = Courier::new(config.manager, PskKeeper::new(config.psk, Instant::now()));
+    let courier = Courier::new(Client::new(), config.manager, PskKeeper::new(config.psk, Instant::now()));
     let cycle = Cycle::new(sources, Arc::clone(&shared), courier, spool);
     let (nudge, nudges) = mpsc::channel();
     let cycle = thread::Builder::new().stack_size(512 << 10).spawn(move || cycle.run(&nudges))?;

@@ -79,7 +79,16 @@ pub fn run() -> Checklist {
     }
     let (system, problems) = collect::collect(&sources, SystemTime::now());
     list.add("wg", wireguard_found(&system, &problems));
-    let client = Client::new();
+    let client = match config.authorities() {
+        Ok(authorities) => Client::trusting(authorities),
+        Err(error) => {
+            list.add(
+                "tls",
+                Finding::bad(error, "mend TLS_CA_FILE: a PEM file with the authority's certificate"),
+            );
+            Client::new()
+        }
+    };
     let listened = gate::listen(config.listen).map(drop).map_err(|error| error.to_string());
     let neighbour = listened.is_err().then(|| running_agent(&client, config.listen)).flatten();
     list.add("port", port_found(config.listen, listened, neighbour));

@@ -15,6 +15,10 @@ use proto::psk::{PskSource, Secret};
 use proto::settings::{SettingError, Settings};
 use proto::txt;
 
+use crate::push::{Authorities, HAS_TLS};
+
+/// Where https servers listen (RFC 9110 4.2.2).
+const HTTPS_PORT: u16 = 443;
 /// Memory for reports that wait (KiB): at a report of 900 bytes deflated every 30 s, all of an hour and
 /// every tenth of three days.
 const SPOOL_KB: u64 = 1024;
@@ -26,6 +30,8 @@ pub struct Config {
     pub psk: PskSource,
     /// Where the manager is.
     pub manager: ManagerUrl,
+    /// File of the authorities that vouch for an https manager; without it Mozilla's list does.
+    pub tls_ca: Option<PathBuf>,
     /// File of the secret that resets are signed with; without it resets are refused.
     pub admin_secret: Option<PathBuf>,
     /// Where the agent's own endpoint listens.
@@ -97,6 +103,7 @@ impl Config {
         Ok(Self {
             psk: psk_source(settings)?,
             manager: manager_url(settings)?,
+            tls_ca: settings.get("TLS_CA_FILE").map(PathBuf::from),
             admin_secret: settings.get("ADMIN_SECRET_FILE").map(PathBuf::from),
             listen: listen(settings)?,
             allow: settings
@@ -111,6 +118,16 @@ impl Config {
             log_level: log_level(settings)?,
             log_to: settings.parse("LOG_TO", "stderr or syslog", LogTo::from_name)?.unwrap_or_default(),
         })
+    }
+}
+
+impl Config {
+    /// Who vouches for the manager; read only where its URL is https.
+    ///
+    /// # Errors
+    /// What is wrong with TLS_CA_FILE, in words.
+    pub fn authorities(&self) -> Result<Authorities, String> {
+        Authorities::read(self.tls_ca.as_deref().filter(|_| self.manager.is_https()))
     }
 }
 
@@ -187,7 +204,7 @@ pub fn log_level(settings: &Settings) -> Result<LevelFilter, SettingError> {
     Ok(level.unwrap_or(LevelFilter::Info))
 }
 
-/// Where the manager is: `http://HOST:PORT`, nothing else.
+/// Where the manager is: `http://HOST:PORT` or `https://HOST:PORT`, nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagerUrl(String);
 
@@ -203,6 +220,12 @@ impl ManagerUrl {
     #[must_use]
     pub fn of(&self, path: &str) -> String {
         format!("{}{path}", self.0)
+    }
+
+    /// Whether it is reached by TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
     }
 
     /// Host and port, the host as a URL has it.
@@ -236,13 +259,17 @@ fn manager_url(settings: &Settings) -> Result<ManagerUrl, SettingError> {
         value: if value.contains('@') { "**hidden**".to_owned() } else { value.to_owned() },
         allowed: format!("http://HOST[:PORT]{allowed}"),
     };
-    if value.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+    if !HAS_TLS && value.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
         return Err(refused(
-            "; this build has no TLS: use http://, best to an address inside WireGuard (reports are \
-             signed either way)",
+            "; this build has no TLS: use http://, best to an address inside WireGuard (reports are signed \
+             either way), or build the agent with --features tls",
         ));
     }
-    let Some(rest) = value.strip_prefix("http://") else { return Err(refused("")) };
+    let (scheme, default_port, rest) = match (value.strip_prefix("http://"), value.strip_prefix("https://")) {
+        (Some(rest), _) => ("http", limits::MANAGER_PORT, rest),
+        (_, Some(rest)) => ("https", HTTPS_PORT, rest),
+        _ => return Err(refused("")),
+    };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('@') {
         return Err(refused(" without user or password"));
@@ -250,12 +277,13 @@ fn manager_url(settings: &Settings) -> Result<ManagerUrl, SettingError> {
     if authority.contains(['/', '?', '#']) {
         return Err(refused(" without a path"));
     }
-    let (host, port) = host_and_port(authority).ok_or_else(|| refused(", PORT from 1 to 65535"))?;
-    Ok(ManagerUrl(format!("http://{host}:{port}")))
+    let (host, port) =
+        host_and_port(authority, default_port).ok_or_else(|| refused(", PORT from 1 to 65535"))?;
+    Ok(ManagerUrl(format!("{scheme}://{host}:{port}")))
 }
 
 /// Host as a URL has it (IPv6 in brackets) and port.
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+fn host_and_port(authority: &str, default_port: u16) -> Option<(&str, u16)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
@@ -265,7 +293,7 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
         None => is_host_name(host),
     };
     let port = match port {
-        None => limits::MANAGER_PORT,
+        None => default_port,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
         Some(_) => return None,
     };
@@ -352,8 +380,17 @@ mod tests {
             let error = url(bad).unwrap_err().to_string();
             assert!(error.starts_with(&format!("MANAGER_URL={bad}: expected http://HOST[:PORT]")), "{error}");
         }
-        let tls = url("https://manager.example").unwrap_err().to_string();
-        assert!(tls.contains("this build has no TLS"), "{tls}");
+        match url("https://manager.example") {
+            Ok(config) if HAS_TLS => assert_eq!(config.manager.to_string(), "https://manager.example:443"),
+            Err(error) if !HAS_TLS => {
+                assert!(
+                    error.to_string().contains("this build has no TLS")
+                        && error.to_string().contains("--features tls"),
+                    "{error}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
         let user = url("http://user:s3cret@host").unwrap_err().to_string();
         assert!(user.contains("without user") && !user.contains("s3cret"), "{user}");
     }

@@ -61,9 +61,9 @@ pub struct Courier {
 impl Courier {
     /// A courier that has sent nothing yet.
     #[must_use]
-    pub fn new(manager: ManagerUrl, psk: PskKeeper) -> Self {
+    pub fn new(client: Client, manager: ManagerUrl, psk: PskKeeper) -> Self {
         let direct = Reason::NoAnswer(format!("{manager}: not tried yet"));
-        Self { client: Client::new(), manager, psk, basis: Basis::default(), direct, last: None }
+        Self { client, manager, psk, basis: Basis::default(), direct, last: None }
     }
 
     /// Where messages go.

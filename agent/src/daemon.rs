@@ -22,6 +22,7 @@ use crate::cycle::{Cycle, Nudge};
 use crate::forward::Forwarder;
 use crate::identity::{self, IdentityError, Origin};
 use crate::psk_keeper::PskKeeper;
+use crate::push::Client;
 use crate::shared::Shared;
 use crate::spool::Spool;
 use crate::spool_file;
@@ -47,6 +48,8 @@ pub enum StartError {
     Identity(IdentityError),
     /// The admin secret's file is unusable.
     AdminSecret(PskError),
+    /// Those who vouch for the manager are unusable; in words.
+    Authorities(String),
     /// The endpoint cannot be opened, a thread not be started, or the like.
     System(&'static str, io::Error),
     /// The loop has panicked; the log says where.
@@ -58,6 +61,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Identity(error) => error.fmt(f),
             Self::AdminSecret(error) => write!(f, "ADMIN_SECRET_FILE: {error}"),
+            Self::Authorities(why) => write!(f, "TLS_CA_FILE: {why}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
             Self::Crashed => f.write_str("a fault in the agent itself has ended it; please report it"),
         }
@@ -84,6 +88,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
     let admin = config.admin_secret.as_deref().map(psk::read_secret_file).transpose();
     let admin = admin.map_err(StartError::AdminSecret)?;
+    let client = Client::trusting(config.authorities().map_err(StartError::Authorities)?);
     let sources = Sources::system();
     let shared = Arc::new(shared_state(&config, collect::hardware_id(&sources))?);
     let listener = gate::listen(config.listen)
@@ -100,7 +105,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let (nudge, nudges) = mpsc::channel();
     // Nothing is ever sent: it is disconnected when both threads have ended.
     let (running, ended) = mpsc::channel::<Infallible>();
-    let api = api(&config, &shared, admin, nudge.clone());
+    let api = api(&config, &shared, client.clone(), admin, nudge.clone());
     let gate = Gate::new(gate_limits(nofile), api).with_refusals(api_error::refusal);
     let gate_stop = stop.clone();
     let serve = move || match gate.run(vec![listener], &gate_stop, GRACE) {
@@ -109,7 +114,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     };
     spawn("gate", GATE_STACK, running.clone(), serve)?;
     let spool = Arc::new(Mutex::new(load_spool(&config, &shared)));
-    let courier = Courier::new(config.manager, PskKeeper::new(config.psk, Instant::now()));
+    let courier = Courier::new(client, config.manager, PskKeeper::new(config.psk, Instant::now()));
     let cycle = Cycle::new(sources, Arc::clone(&shared), courier, Arc::clone(&spool));
     let ends = Ends(stop.clone());
     let cycle = spawn("cycle", LOOP_STACK, running, move || {
@@ -176,10 +181,11 @@ fn load_spool(config: &Config, shared: &Shared) -> Spool {
 fn api(
     config: &Config,
     shared: &Arc<Shared>,
+    client: Client,
     admin: Option<Secret>,
     nudge: Sender<Nudge>,
 ) -> impl Fn(Request, Reply) + Send + Sync + 'static {
-    let forwarder = Forwarder::new(Arc::clone(shared), config.manager.clone(), nudge.clone());
+    let forwarder = Forwarder::new(Arc::clone(shared), client, config.manager.clone(), nudge.clone());
     let api = Api::new(Arc::clone(shared), config.allow.clone(), admin, nudge, forwarder);
     move |request, reply| api.serve(request, reply)
 }

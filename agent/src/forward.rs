@@ -51,10 +51,10 @@ pub struct Forwarder {
 impl Forwarder {
     /// A forwarder that has passed nothing on yet.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, manager: ManagerUrl, nudge: Sender<Nudge>) -> Self {
+    pub fn new(shared: Arc<Shared>, client: Client, manager: ManagerUrl, nudge: Sender<Nudge>) -> Self {
         Self {
             shared,
-            client: Client::new(),
+            client,
             manager,
             nudge,
             seen: Mutex::default(),

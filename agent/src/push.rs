@@ -1,14 +1,18 @@
 //! HTTP to the manager and to other agents: the only file that names ureq.
 
 use std::fmt;
+use std::fs;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use proto::limits;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+#[cfg(feature = "tls")]
+use ureq::unversioned::transport::{Connector as _, RustlsConnector};
 use ureq::unversioned::transport::{NextTimeout, TcpConnector};
 use ureq::{Agent, RequestBuilder};
 
@@ -63,10 +67,67 @@ impl Default for Client {
     }
 }
 
+/// Whether this program speaks TLS.
+pub const HAS_TLS: bool = cfg!(feature = "tls");
+
+/// Who vouches for https servers. Without TLS in the program there is nobody to choose.
+#[derive(Debug, Clone, Default)]
+pub struct Authorities {
+    #[cfg(feature = "tls")]
+    roots: Option<ureq::tls::RootCerts>,
+}
+
+impl Authorities {
+    /// Those in a PEM file, or Mozilla's list, as it was when the program was built.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate; in words, with its path.
+    pub fn read(file: Option<&Path>) -> Result<Self, String> {
+        let Some(path) = file else { return Ok(Self::default()) };
+        let pem = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Self::parse(&pem).map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    #[cfg(feature = "tls")]
+    fn parse(pem: &[u8]) -> Result<Self, String> {
+        use ureq::tls::{PemItem, RootCerts, parse_pem};
+        let mut certificates = Vec::new();
+        for item in parse_pem(pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+                certificates.push(certificate);
+            }
+        }
+        if certificates.is_empty() {
+            return Err("there is no certificate in it".to_owned());
+        }
+        Ok(Self { roots: Some(RootCerts::new_with_certs(&certificates)) })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn parse(_: &[u8]) -> Result<Self, String> {
+        Ok(Self::default())
+    }
+
+    #[cfg(feature = "tls")]
+    fn config(self) -> ureq::tls::TlsConfig {
+        ureq::tls::TlsConfig::builder().root_certs(self.roots.unwrap_or(ureq::tls::RootCerts::WebPki)).build()
+    }
+}
+
 impl Client {
     /// A client with the bounds above.
     #[must_use]
     pub fn new() -> Self {
+        Self::trusting(Authorities::default())
+    }
+
+    /// The same that has https servers vouched for by these.
+    #[must_use]
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, clippy::needless_pass_by_value, reason = "TLS is not built in")
+    )]
+    pub fn trusting(authorities: Authorities) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .timeout_resolve(Some(STEP_TIMEOUT))
@@ -83,10 +144,16 @@ impl Client {
             .output_buffer_size(BUFFER)
             .max_response_header_size(BUFFER)
             .max_idle_connections(0)
-            .max_idle_connections_per_host(0)
-            .build();
-        // TCP alone: the usual chain of connectors brings in proxies, which are not used.
-        Self { agent: Agent::with_parts(config, TcpConnector::default(), Lookup::default()) }
+            .max_idle_connections_per_host(0);
+        // TCP alone, or TLS over it: the usual chain of connectors brings in proxies, which are not used.
+        #[cfg(not(feature = "tls"))]
+        let connector = TcpConnector::default();
+        #[cfg(feature = "tls")]
+        let (config, connector) = (
+            config.tls_config(authorities.config()),
+            TcpConnector::default().chain(RustlsConnector::default()),
+        );
+        Self { agent: Agent::with_parts(config.build(), connector, Lookup::default()) }
     }
 
     /// Sends an envelope; the answer's status and body.

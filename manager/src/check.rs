@@ -83,6 +83,12 @@ pub fn run() -> Checklist {
         }
     }
     list.add("clock", clock_found(SystemTime::now(), built()));
+    if let Err(error) = config.authorities() {
+        list.add(
+            "tls",
+            Finding::bad(error.to_string(), "mend TLS_CA_FILE: a PEM file with the authority's certificate"),
+        );
+    }
     for (url, _) in &config.notify {
         list.add("receiver", receiver_found(url));
     }
@@ -208,7 +214,13 @@ fn ask(config: &Config, secret: Option<&Secret>) -> Asked {
     };
     let draft = Draft { kind: Kind::Register, agent, boot, tick: 0, nonce, json: br#"{"check":true}"# };
     let sealed = draft.seal(secret, now_ms());
-    match call::post(&own_url(config, manager_path::REGISTER), &sealed.bytes, &[], ANSWER_TIME) {
+    match call::post(
+        &own_url(config, manager_path::REGISTER),
+        &sealed.bytes,
+        &[],
+        ANSWER_TIME,
+        &call::Authorities::default(),
+    ) {
         Err(why) => Asked::Nothing(why),
         Ok((status, body)) => match ack::open(&body, sealed.nonce, &sealed.mac, secret) {
             Ok(ack) => Asked::Signed(ack.code, ack.details.message),

@@ -215,7 +215,7 @@ fn order(config: &Config, kind: Kind, path: &str, payload: &impl Serialize) -> R
     let json = serde_json::to_vec(payload).expect("plain data");
     let sealed = admin::seal_order(kind, &json, &secret, now_ms()).map_err(random)?;
     let url = check::own_url(config, path);
-    let (status, body) = call::post(&url, &sealed.bytes, &[], TIMEOUT)
+    let (status, body) = call::post(&url, &sealed.bytes, &[], TIMEOUT, &call::Authorities::default())
         .map_err(|why| Error::Call(format!("{url}: {why}; is the manager running?")))?;
     let Ok(answer) = ack::open(&body, sealed.nonce, &sealed.mac, &secret) else {
         let body = String::from_utf8_lossy(&body);

@@ -13,6 +13,7 @@ use proto::settings::{SettingError, Settings};
 use proto::txt;
 
 use crate::alarm::message::Kind;
+use crate::call::{Authorities, HAS_TLS};
 use crate::error::Error;
 
 /// Everything that can be set.
@@ -38,6 +39,8 @@ pub struct Config {
     pub history: Duration,
     /// Who is told of alarms: URL and kind of body.
     pub notify: Vec<(String, Kind)>,
+    /// File of the authorities that vouch for https receivers; without it Mozilla's list does.
+    pub tls_ca: Option<PathBuf>,
     /// File with the secret that webhooks are signed with.
     pub notify_secret_file: Option<PathBuf>,
     /// What is logged.
@@ -87,6 +90,7 @@ impl Config {
             retention: Duration::from_secs(3600 * settings.number("RETENTION", 1, 8760, 48)?),
             history: Duration::from_secs(86_400 * settings.number("HISTORY", 1, 3650, 30)?),
             notify: receivers(settings)?,
+            tls_ca: settings.get("TLS_CA_FILE").map(PathBuf::from),
             notify_secret_file: settings.get("NOTIFY_SECRET_FILE").map(PathBuf::from),
             log_level: settings
                 .parse("LOG_LEVEL", "error, warn, info, debug or trace", |text| {
@@ -117,6 +121,16 @@ impl Config {
     /// When the file cannot be read or others can read it.
     pub fn read_token(&self) -> Result<Option<Secret>, Error> {
         self.read_token_file.as_deref().map(|path| read_secret_file(path).map_err(Error::Secret)).transpose()
+    }
+
+    /// Who vouches for https receivers; read only where there is one.
+    ///
+    /// # Errors
+    /// What is wrong with TLS_CA_FILE.
+    pub fn authorities(&self) -> Result<Authorities, Error> {
+        let has_https = self.notify.iter().any(|(url, _)| url.starts_with("https://"));
+        Authorities::read(self.tls_ca.as_deref().filter(|_| has_https))
+            .map_err(|why| Error::Io("TLS_CA_FILE".to_owned(), std::io::Error::other(why)))
     }
 
     /// The secret that webhooks are signed with; `None` where no file is set.
@@ -150,12 +164,16 @@ fn name(item: &str) -> Option<String> {
 
 fn receivers(settings: &Settings) -> Result<Vec<(String, Kind)>, SettingError> {
     let url = |item: &str| {
-        let host = item.strip_prefix("http://")?;
+        let host =
+            item.strip_prefix("http://").or_else(|| item.strip_prefix("https://").filter(|_| HAS_TLS))?;
         (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic())).then(|| item.to_owned())
     };
-    let urls = settings
-        .list("NOTIFY_URL", "http://HOST[:PORT]/PATH, comma-separated (TLS is not built in)", url)?
-        .unwrap_or_default();
+    let allowed = if HAS_TLS {
+        "http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, comma-separated"
+    } else {
+        "http://HOST[:PORT]/PATH, comma-separated; this build has no TLS: build the manager with --features tls"
+    };
+    let urls = settings.list("NOTIFY_URL", allowed, url)?.unwrap_or_default();
     let allowed = "webhook, ntfy or slack, one for all or as many as there are in NOTIFY_URL";
     let kinds =
         settings.list("NOTIFY_KIND", allowed, Kind::from_name)?.unwrap_or_else(|| vec![Kind::Webhook]);
@@ -217,6 +235,13 @@ mod tests {
         assert!(error("LOG_LEVEL=loud").starts_with("LOG_LEVEL=loud: expected error, warn"));
         assert!(error("DNS_SERVER=dns.example.org").starts_with("DNS_SERVER=dns.example.org: expected"));
         assert!(!error("PSK=hunter2").contains("hunter2"));
+    }
+
+    #[test]
+    fn https_receivers_need_a_build_with_tls() {
+        let config = config("NOTIFY_URL=https://hooks.example/x");
+        assert_eq!(config.is_ok(), HAS_TLS);
+        assert!(HAS_TLS || config.unwrap_err().to_string().contains("this build has no TLS"));
     }
 
     #[test]

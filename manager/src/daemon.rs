@@ -47,6 +47,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let source = config.psk_source()?.clone();
     let admin = Admin::new(config.admin_secret()?);
     let notify_secret = config.notify_secret()?;
+    let authorities = config.authorities()?;
     let access = Access::new(config.allow.clone(), &own_names(config), config.read_token()?);
     let listener = listen(config.listen).map_err(io(&format!("MANAGER_LISTEN={}", config.listen)))?;
 
@@ -101,7 +102,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         }),
     ];
     keepers.extend(config.notify.iter().map(|(url, kind)| {
-        let target = Target { url: url.clone(), kind: *kind };
+        let target = Target { url: url.clone(), kind: *kind, authorities: authorities.clone() };
         let (writer, failures, stop) = (writer.clone(), Arc::clone(&failures), stop.clone());
         let secret = notify_secret.clone();
         spawn("notify", move || alarm::notify::keep(&target, secret.as_ref(), &writer, &failures, &stop))

@@ -36,7 +36,12 @@ pub const NAMES: &[Name] = &[
         "those of `/etc/resolv.conf`",
         "DNS servers to ask: `ADDRESS` or `ADDRESS:PORT`, comma-separated",
     ),
-    name("MANAGER_URL", "`http://127.0.0.1:5086`", "where agents find the manager: `http://HOST[:PORT]`"),
+    name(
+        "MANAGER_URL",
+        "`http://127.0.0.1:5086`",
+        "where agents find the manager: `http://HOST[:PORT]`, or `https://` with a program built with TLS",
+    ),
+    name("TLS_CA_FILE", "Mozilla's list", "PEM file of the authorities that alone vouch for https servers"),
     name(
         "ADMIN_SECRET_FILE",
         "none",
@@ -82,7 +87,7 @@ pub const NAMES: &[Name] = &[
     name(
         "NOTIFY_URL",
         "none",
-        "URLs, comma-separated, that alarms of warning and worse are posted to: `http://HOST[:PORT]/PATH`",
+        "URLs, comma-separated, that alarms of warning and worse are posted to: `http://HOST[:PORT]/PATH`, or `https://` with a program built with TLS",
     ),
     name(
         "NOTIFY_KIND",

@@ -9,7 +9,7 @@ use gate::Stop;
 use proto::psk::Secret;
 
 use super::message::{self, Kind};
-use crate::call;
+use crate::call::{self, Authorities};
 use crate::clock::now_ms;
 use crate::store::outbox::{self, Batch};
 use crate::store::writer::Writer;
@@ -35,15 +35,17 @@ pub struct Target {
     pub url: String,
     /// Which body it wants.
     pub kind: Kind,
+    /// Who vouches for it where it is https.
+    pub authorities: Authorities,
 }
 
 impl Target {
     /// Its host, which is no secret where the whole URL may be.
     #[must_use]
     pub fn name(&self) -> String {
-        let rest = self.url.strip_prefix("http://").unwrap_or(&self.url);
+        let (scheme, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
         let host = rest.split(['/', '?']).next().unwrap_or_default();
-        format!("http://{}", host.rsplit('@').next().unwrap_or_default())
+        format!("{scheme}://{}", host.rsplit('@').next().unwrap_or_default())
     }
 }
 
@@ -139,7 +141,7 @@ fn post(target: &Target, secret: Option<&Secret>, batch: &Batch, now: i64) -> Re
     let message = message::message(target.kind, &id, &batch.events, secret, now);
     let headers: Vec<(&str, &str)> =
         message.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    match call::post(&target.url, &message.body, &headers, TIMEOUT) {
+    match call::post(&target.url, &message.body, &headers, TIMEOUT, &target.authorities) {
         Ok((200..=299, _)) => Ok(()),
         Ok((status, _)) => {
             let is_final = (400..500).contains(&status) && !matches!(status, 408 | 425 | 429);
@@ -271,8 +273,10 @@ mod tests {
     #[test]
     fn pauses_double_and_secrets_stay_out_of_names() {
         assert_eq!((back_off(1), back_off(2), back_off(5), back_off(40)), (1000, 2000, 16_000, 60_000));
-        let target =
-            Target { url: "http://me:pw@hooks.example:8065/hooks/s3cret?x".into(), kind: Kind::Slack };
-        assert_eq!(target.name(), "http://hooks.example:8065");
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://me:pw@hooks.example:8065/hooks/s3cret?x");
+            let target = Target { url, kind: Kind::Slack, authorities: Authorities::default() };
+            assert_eq!(target.name(), format!("{scheme}://hooks.example:8065"));
+        }
     }
 }

@@ -1,0 +1,1 @@
+k1 ack stored 1764000000200 7nGqKER_5FkGgAYRRUyxQWaWQ2iBvadBctfzpu9_Wuc

@@ -136,10 +136,10 @@ fn links(answers: &Answers, look: &Look) -> Vec<String> {
     let names: HashMap<&str, &str> =
         answers.nodes.iter().map(|node| (node.id.as_str(), node.label.as_str())).collect();
     let end = |id: &str, interface: &Option<String>| {
-        let name = names.get(id).copied().unwrap_or(id);
-        interface.as_ref().map_or_else(|| name.to_owned(), |interface| format!("{name} {interface}"))
+        let name = names.get(id).copied().unwrap_or(id).to_owned();
+        (name, interface.as_ref().map(|interface| format!(" {interface}")).unwrap_or_default())
     };
-    let mut shown: Vec<(usize, String, String, &Link)> = answers
+    let mut shown: Vec<(usize, End, End, &Link)> = answers
         .links
         .iter()
         .filter(|link| link.properties.kind != "relay")
@@ -149,7 +149,7 @@ fn links(answers: &Answers, look: &Look) -> Vec<String> {
         })
         .collect();
     shown.sort_by(|a, b| {
-        let key = |link: &(usize, String, String, &Link)| (link.0, kind_rank(&link.3.properties.kind));
+        let key = |link: &(usize, End, End, &Link)| (link.0, kind_rank(&link.3.properties.kind));
         (key(a), &a.1, &a.2).cmp(&(key(b), &b.1, &b.2))
     });
     let rows: Vec<Vec<Cell>> =
@@ -157,7 +157,10 @@ fn links(answers: &Answers, look: &Look) -> Vec<String> {
     if rows.is_empty() { Vec::new() } else { table(&LINK, &rows, look) }
 }
 
-fn link_row(rank: usize, a: &str, b: &str, link: &Properties) -> Vec<Cell> {
+/// A host's name, and its interface.
+type End = (String, String);
+
+fn link_row(rank: usize, a: &End, b: &End, link: &Properties) -> Vec<Cell> {
     let color = match rank {
         0 | 1 => Some(Color::Bad),
         2 | 3 => Some(Color::Doubtful),
@@ -182,8 +185,8 @@ fn link_row(rank: usize, a: &str, b: &str, link: &Properties) -> Vec<Cell> {
         Cell::colored(link.state.replace('_', "-"), color),
         Cell::new(duration(link.state_age_s)),
         Cell::new(&link.kind),
-        Cell::new(a),
-        Cell::new(b),
+        Cell::ending(&a.0, &a.1),
+        Cell::ending(&b.0, &b.1),
         Cell::new(handshakes),
         Cell::new(rtt),
         Cell::new(loss.map(|loss| format!("{loss:.1} %")).unwrap_or_default()),

@@ -37,13 +37,21 @@ pub(super) struct Column {
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
     text: String,
+    /// The end of the text that stays when it is cut.
+    tail: usize,
     color: Option<Color>,
 }
 
 impl Cell {
     /// Text from anywhere: what would steer the terminal does not get through.
     pub(super) fn new(text: impl AsRef<str>) -> Self {
-        Self { text: clean(text.as_ref()), color: None }
+        Self { text: clean(text.as_ref()), tail: 0, color: None }
+    }
+
+    /// A name that may be cut, and what follows it and stays.
+    pub(super) fn ending(name: &str, tail: &str) -> Self {
+        let tail = clean(tail);
+        Self { text: clean(name) + &tail, tail: tail.len(), color: None }
     }
 
     pub(super) fn colored(text: impl AsRef<str>, color: Option<Color>) -> Self {
@@ -84,7 +92,8 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], look: &Look) -> Vec<
 fn line(columns: &[Column], row: &[Cell], widths: &[usize], look: &Look) -> String {
     let mut line = String::new();
     for ((column, cell), room) in columns.iter().zip(row).zip(widths).filter(|(_, room)| **room > 0) {
-        let text = fit(&cell.text, *room);
+        let (name, tail) = cell.text.split_at(cell.text.len() - cell.tail);
+        let text = fit(name, tail, *room);
         let pad = " ".repeat(room - width(&text));
         line.push_str("  ");
         if column.right {
@@ -111,21 +120,23 @@ pub(super) fn paint(text: &str, color: Option<Color>, look: &Look) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// The text in at most `room` columns, with a mark where it was cut.
-fn fit(text: &str, room: usize) -> String {
-    if width(text) <= room {
-        return text.to_owned();
+/// The name and its tail in at most `room` columns; the name has a mark where it was cut. A tail that
+/// leaves it no room is cut too.
+fn fit(name: &str, tail: &str, room: usize) -> String {
+    if width(name) + width(tail) <= room {
+        return format!("{name}{tail}");
     }
+    let tail = if width(tail) + 4 <= room { tail } else { "" };
+    let room = room - width(tail);
     let (mut cut, mut used) = (String::new(), 0);
-    for c in text.chars() {
+    for c in name.chars() {
         used += columns_of(c);
         if used >= room {
             break;
         }
         cut.push(c);
     }
-    cut.push('…');
-    cut
+    format!("{cut}…{tail}")
 }
 
 /// Words in lines of at most `room` columns; a word that is longer has a line of its own.
@@ -201,7 +212,7 @@ mod tests {
                 "  a                     12 min  yyyyyyyy",
             ]
         );
-        assert_eq!(shown(26)[1], "  rout…     5 s  x");
+        assert_eq!(shown(26)[1], "  route…     5 s  x");
         assert_eq!(shown(20), ["  HOST           AGE", "  router-in…     5 s", "  a           12 min"]);
         assert!(shown(5).iter().all(|line| width(line) <= 14), "never less than what stays");
     }
@@ -215,7 +226,9 @@ mod tests {
     #[test]
     fn wide_characters_take_two_columns() {
         assert_eq!(width("漢字 e\u{301}"), 6);
-        assert_eq!(fit("漢字漢字", 5), "漢字…");
+        assert_eq!(fit("漢字漢字", "", 5), "漢字…");
+        assert_eq!(fit("a-long-name", " wg0", 9), "a-lo… wg0");
+        assert_eq!(fit("a-long-name", " a-long-interface", 9), "a-long-n…");
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
     }
 }

@@ -66,6 +66,7 @@ async function load() {
   const agents = node?.kind === 'agent' ? [node.id] : linkAgents(selection);
   agents.forEach((agent, i) => questions.push(ask(i ? 'farRates' : 'rates', `agents/${agent}/rates`)));
   if (selection.type !== 'interface') questions.push(ask('history', `events?${node ? 'node' : 'edge'}=${id}&since=-1d`));
+  if (node?.kind === 'manager') questions.push(ask('health', 'healthcheck'));
   if (node?.kind === 'agent') questions.push(ask('agent', `agents/${node.id}`));
   const answers = await Promise.all(questions);
   if (signal.aborted || keyOf(state.selection) !== key) return;

@@ -41,6 +41,7 @@ pub const FILES: &[File] = files! {
     "details.js": JS,
     "dom.js": JS,
     "exports.js": JS,
+    "far-facts.js": JS,
     "filters.js": JS,
     "geometry.js": JS,
     "input.js": JS,

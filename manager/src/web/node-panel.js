@@ -4,6 +4,7 @@ import { chart, rates } from './chart.js';
 import { bytes, capped, clock, el, facts, rate, since, span, table } from './dom.js';
 import { HEALTH, KINDS, LAYER, STATE, glyph, marked, sample } from './marks.js';
 import { heading, history } from './details.js';
+import { farFacts } from './far-facts.js';
 import { emit, managerNow, select, state } from './state.js';
 
 const LIST = 12;
@@ -21,7 +22,7 @@ export function nodePanel(node, model, known, { close, alarms, interfaceName, un
     heading(node.name, close, presence(node, known.agent)),
     alarms,
     actions(node, unfold),
-    generalFacts(node, full, known.agent),
+    node.kind === 'agent' ? generalFacts(node, full, known.agent) : farFacts(node, links, model, known),
     known.error ? el('p', { class: 'hint', role: 'alert' }, `Figures could not be loaded: ${known.error.message}.`) : null,
     state.at != null ? el('p', { class: 'hint' }, 'Figures and reports are shown for now only; links and states are those of the moment.') : null,
     ...charts(report, known.rates),
@@ -76,7 +77,6 @@ function generalFacts(node, full, detail) {
     ['PSK generation', agent?.psk_generation],
     ['Waiting / given up', agent?.spooled != null ? `${agent.spooled} / ${agent.dropped ?? 0}` : null],
     ['Figures as of', detail?.observed_at && `${since(detail.observed_at, managerNow())} ago`],
-    ['Addresses', node.kind === 'agent' ? null : node.addresses.join(', ')],
     ['Id', el('code', {}, node.id)],
   );
 }
@@ -93,7 +93,7 @@ function linkTable(node, links, edges, model) {
     const open = el('button', { type: 'button', 'data-key': l.id, onclick: () => select({ type: 'link', id: l.id }, { focus: true, zoom: false }) }, other.name);
     return [
       el('span', { class: 'hb' }, glyph(STATE[l.state]), el('span', { class: 'vh' }, STATE[l.state].name), open),
-      el('span', { class: 'via' }, sample(l.layer, 18), l.interfaces[here] ?? ''),
+      el('span', { class: 'via' }, sample(l.layer, 18), l.interfaces[here] ?? (l.interfaces[1 - here] ? `their ${l.interfaces[1 - here]}` : '')),
       half?.handshake_age_s == null ? '–' : span(half.handshake_age_s),
       half?.rtt_us == null ? '–' : `${(half.rtt_us / 1000).toFixed(1)} ms`,
     ];

@@ -87,6 +87,20 @@ test('the hostile host stays text in every panel', async () => {
   assert.deepEqual(page.faults, []);
 });
 
+test('external peers, LANs and the manager tell what is known of them', async () => {
+  const parts = { external: ['Public key', '203.0.113.200:40000', 'Handshake with paris-gw'], lan: ['Hosts with an agent', 'Gateway'], manager: ['Reports stored', 'takes writes'] };
+  for (const [kind, words] of Object.entries(parts)) {
+    await page.evaluate(async (wanted) => {
+      const { select, state } = await import('/web/state.js');
+      select({ type: 'node', id: state.model.nodes.find((node) => node.kind === wanted).id });
+    }, kind);
+    await page.waitForFunction((all) => all.every((word) => document.querySelector('#details').innerText.includes(word)), words, { timeout: 15_000 });
+  }
+  await accessible(page, 'the manager');
+  await page.keyboard.press('Escape');
+  assert.deepEqual(page.faults, []);
+});
+
 test('interfaces unfold with what they stand on, and open', async () => {
   await page.evaluate(async (id) => (await import('/web/state.js')).select({ type: 'node', id }, { zoom: true }), fleet.lab.id);
   await page.click('#details [data-key=unfold]');
@@ -293,6 +307,19 @@ async function pinched() {
   await page.waitForTimeout(500);
 }
 
+test('a host that comes new moves none of the others', async () => {
+  const places = () => page.evaluate(async () => Object.fromEntries((await import('/web/layout.js')).layout.xy));
+  const were = await places();
+  const fresh = fleet.host('berlin-new', 2, { lan: 8 });
+  fleet.tunnel(fleet.routers[2], fresh);
+  await fleet.beat();
+  await eventually(page, async (id) => (await import('/web/map.js')).view.index.has(id), fresh.id, 30_000);
+  const { [fresh.id]: place, ...others } = await places();
+  assert.ok(place);
+  assert.deepEqual(others, were);
+  assert.deepEqual(page.faults, []);
+});
+
 test('it is dark, and on a phone, and touched', async () => {
   const dark = await open(browser, manager.base, { colorScheme: 'dark', hash: `#node=${fleet.routers[0].id}` });
   const desktop = page;
@@ -328,7 +355,7 @@ test('a manager that is gone is told, and the last map stays', async () => {
   await page.waitForSelector('#banner.down', { timeout: 8000 });
   assert.match(await text('#banner'), /No contact with the manager/);
   await shot(page, 'no-contact');
-  assert.match(await text('#summary'), /26 hosts/);
+  assert.match(await text('#summary'), /27 hosts/);
   await manager.resume();
   await page.click('#banner button');
   await page.waitForSelector('#banner', { state: 'hidden', timeout: 8000 });

@@ -17,6 +17,7 @@ use kattila_manager::alarm::catalogue::CODES;
 use kattila_manager::alarm::engine::{Engine, Moment, Silence, Status};
 use kattila_manager::alarm::facts::{ManagerFacts, Reporter, reporters};
 use kattila_manager::alarm::keeper::evaluate;
+use kattila_manager::alarm::recall::recall;
 use kattila_manager::alarm::sieve::Sieve;
 use kattila_manager::alarm::watch::Watches;
 use kattila_manager::content::Content;
@@ -186,12 +187,11 @@ impl World {
     fn restart(&mut self, now: i64) {
         let past: Vec<_> = self.engine.alarms().cloned().collect();
         let last = past.iter().map(|alarm| alarm.no).max().unwrap_or(0);
-        let active = past.iter().filter(|alarm| alarm.state.is_active());
-        let assumed = active.map(|alarm| format!("{} {}", alarm.code, alarm.subject)).collect();
         let old_keys = std::mem::take(&mut self.watches.old_keys);
         self.engine = Engine::restore(past, self.engine.silences().to_vec(), last);
         self.watches = Watches::default();
-        (self.watches.old_keys, self.watches.assumed) = (old_keys, assumed);
+        self.watches.old_keys = old_keys;
+        recall(&mut self.watches, self.engine.alarms(), now);
         self.state = State::new();
         self.sieve = Sieve::default();
         self.manager_started = now;
@@ -258,7 +258,8 @@ impl World {
         let manager = self.manager(case, second);
         // What is passed over as being well must be: looking at all finds the same.
         let mut all = Sieve::open();
-        let full = (&mut self.watches, &mut all);
+        let mut watches = self.watches.clone();
+        let full = (&mut watches, &mut all);
         let (whole, _) = evaluate(now, (&self.state, touched.clone()), full, &agents, &manager);
         let sieved = (&mut self.watches, &mut self.sieve);
         let (found, moment) = evaluate(now, (&self.state, touched), sieved, &agents, &manager);

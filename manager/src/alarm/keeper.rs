@@ -12,7 +12,7 @@ use super::engine::{Change, Engine, Moment, Silence, Status};
 use super::facts::{ManagerFacts, Reporter, reporters};
 use super::sieve::Sieve;
 use super::watch::Watches;
-use super::{Facts, Finding, local_findings, mesh_findings, whole_findings};
+use super::{Facts, Finding, local_findings, mesh_findings, recall, whole_findings};
 use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::error::StoreError;
@@ -178,10 +178,13 @@ pub fn evaluate(
         sieve.note_mesh(now, &mesh_findings(&facts));
     }
     found.extend_from_slice(sieve.mesh());
+    let mut recalled = watches.recalled.clone();
+    recall::add(&mut recalled, &facts, &mut found);
     found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
     found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
     let known = state.glances().map(|glance| glance.id).chain(agents.keys().copied()).collect();
     let moment = Moment { now, dark: facts.dark, known, warming: false };
+    watches.recalled = recalled;
     if is_mesh_due {
         watches.note_mesh(now, state, &moment.dark, tally.up);
     }
@@ -239,8 +242,7 @@ impl Keeper<'_> {
         let mut watches = self.sources.atlas.watches().write().unwrap_or_else(PoisonError::into_inner);
         watches.old_keys.extend(old.into_iter().map(|(key, agent, name, until)| (key, (agent, name, until))));
         let inner = self.sources.desk.lock();
-        let active = inner.engine.alarms().filter(|alarm| alarm.state.is_active());
-        watches.assumed = active.map(|alarm| format!("{} {}", alarm.code, alarm.subject)).collect();
+        recall::recall(&mut watches, inner.engine.alarms(), self.sources.started);
     }
 
     fn turn(&mut self) {

@@ -150,7 +150,10 @@ fn way_out(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn neighbours(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.failed.is_empty()) {
-        for (ip, interface) in &watch.failed {
+        for (ip, interface, sure) in &watch.failed {
+            if !sure && !facts.watches.assumes("NEIGHBOUR_FAILED", &format!("{id}/{interface} {ip}")) {
+                continue;
+            }
             let Some(other) = facts.state.lan_owner(*ip, id) else { continue };
             let (name, peer) = (facts.name(id), facts.name(other));
             let finding = Finding::new("NEIGHBOUR_FAILED", format!("{id}/{interface} {ip}"))

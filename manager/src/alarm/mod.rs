@@ -8,6 +8,7 @@
 //!            the rules: pure functions of the facts, each a family
 //! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
 //! engine     findings over time -> pending, firing, acknowledged, suppressed, resolved; pure
+//! recall     alarms that rest on the past, after a start
 //! keeper     the thread that evaluates and has the store keep the changes
 //! message    an alarm as a notification's body      notify   the thread that sends them
 //! ```
@@ -34,6 +35,7 @@ mod mesh;
 pub mod message;
 pub mod notify;
 mod overlay;
+pub mod recall;
 pub mod sieve;
 pub mod watch;
 mod wireguard;

@@ -1,5 +1,5 @@
 //! What is remembered of each agent's reports beside the map: what it was before, and the counters
-//! that the map does not keep. Small, and gone with the process; what must last is in the store.
+//! that the map does not keep. Small, and gone with the process; see `recall` for what must outlast it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use proto::report::{
     TABLE_MAIN, WireGuardDevice, WireGuardPeer,
 };
 
+use super::recall::Recalled;
 use crate::topology::{Receipt, State};
 
 /// How long changes are remembered (ms): the window in which flapping is counted.
@@ -24,7 +25,7 @@ const LATELY_S: i64 = 400;
 const MOMENTS: usize = 8;
 
 /// Everything remembered, by agent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Watches {
     agents: BTreeMap<AgentId, Watch>,
     /// Keys that interfaces had before: whose, which interface, and when that ended (ms).
@@ -38,6 +39,10 @@ pub struct Watches {
     last_mesh: u32,
     /// Alarms (`CODE SUBJECT`) that fired when the manager stopped and rest on what was before.
     pub assumed: BTreeSet<String>,
+    /// Those of them that only an earlier process could know of.
+    pub recalled: Vec<Recalled>,
+    /// Agents that were cut off from the rest of their mesh when the manager stopped.
+    pub cut: Vec<AgentId>,
 }
 
 /// What is remembered of one agent.
@@ -79,8 +84,8 @@ pub struct Watch {
     pub had_way_out: bool,
     /// Neighbours that answer: address, link-layer address, interface.
     pub neighbours: Vec<(IpAddr, String, String)>,
-    /// Addresses that used to answer and do not, with their interface.
-    pub failed: Vec<(IpAddr, String)>,
+    /// Addresses that do not answer, with their interface, and whether they are known to have answered.
+    pub failed: Vec<(IpAddr, String, bool)>,
     /// WireGuard devices by name.
     pub devices: BTreeMap<String, DeviceWatch>,
     /// Network cards by name.
@@ -224,6 +229,8 @@ pub struct LinkWatch {
     pub speed: Option<u32>,
     /// The fastest that it had.
     pub fastest: Option<u32>,
+    /// Whether it was ever seen to become faster.
+    pub is_faster: bool,
     /// Its link-layer address.
     pub mac: Option<String>,
 }
@@ -258,6 +265,7 @@ impl Watches {
         let mut parts: Vec<(AgentId, usize)> = state.parts().into_iter().collect();
         parts.retain(|(agent, _)| !dark.contains(agent));
         parts.sort_unstable();
+        let of_the_largest = parts.iter().find(|(_, part)| *part == 0).map(|(agent, _)| *agent);
         let mut members: BTreeMap<usize, Vec<AgentId>> = BTreeMap::new();
         for (agent, part) in parts {
             members.entry(part).or_default().push(agent);
@@ -277,6 +285,10 @@ impl Watches {
                 |(mesh, _)| mesh,
             );
             self.mesh_of.extend(agents.into_iter().map(|agent| (agent, mesh)));
+        }
+        // Those that were cut off from the largest part before the manager was started anew still are.
+        if let Some(mesh) = of_the_largest.and_then(|agent| self.mesh_of.get(&agent).copied()) {
+            self.mesh_of.extend(self.cut.drain(..).map(|agent| (agent, mesh)));
         }
     }
 
@@ -411,12 +423,16 @@ impl Watch {
                     }
                 }
                 (Failed, _) => {
-                    let answered = |old: &Self| {
-                        old.neighbours.iter().any(|known| (known.0, &known.2) == (place.0, &place.1))
-                            || old.failed.contains(&place)
+                    let Some(old) = old else {
+                        self.failed.push((place.0, place.1, false));
+                        continue;
                     };
-                    if old.is_some_and(answered) {
-                        self.failed.push(place);
+                    let answered =
+                        old.neighbours.iter().any(|known| (known.0, &known.2) == (place.0, &place.1));
+                    let before = old.failed.iter().find(|known| (known.0, &known.1) == (place.0, &place.1));
+                    if answered || before.is_some() {
+                        let sure = answered || before.is_some_and(|before| before.2);
+                        self.failed.push((place.0, place.1, sure));
                     }
                 }
                 _ => {}
@@ -561,6 +577,8 @@ fn link_watch(old: Option<&LinkWatch>, interface: &Interface, same_boot: bool, n
         flaps: old.map(|old| old.flaps.clone()).unwrap_or_default(),
         speed: interface.speed_mbps,
         fastest: interface.speed_mbps.max(old.and_then(|old| old.fastest)),
+        is_faster: old
+            .is_some_and(|old| old.is_faster || old.speed.is_some() && interface.speed_mbps > old.speed),
         mac: interface.mac.clone(),
     };
     watch.flaps.retain(|(at, _)| now - at <= WINDOW);

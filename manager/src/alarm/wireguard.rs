@@ -378,8 +378,12 @@ fn tunnel_loss(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn handshake_no_data(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, [a, b]) in facts.confirmed() {
-        let quiet =
-            |side: &Side<'_>| side.peer.is_some_and(|peer| peer.busy >= ALWAYS_BUSY && peer.quiet >= QUIET);
+        // After a start of the manager, one that was told before goes on until data flows again.
+        let told = facts.watches.assumes("HANDSHAKE_NO_DATA", &tunnel.edge.shape.id);
+        let quiet = |side: &Side<'_>| {
+            side.peer
+                .is_some_and(|peer| peer.busy >= ALWAYS_BUSY && peer.quiet >= QUIET || told && peer.busy == 0)
+        };
         if tunnel.edge.shape.state != EdgeState::Up || !quiet(&a) || !quiet(&b) {
             continue;
         }

@@ -39,7 +39,9 @@ pub struct Place {
 pub struct Tally {
     /// WireGuard edges between agents that are up, or idle in order.
     pub up: usize,
-    /// Those that are not, and of which a silent agent's word is missing.
+    /// All WireGuard edges between agents.
+    pub all: usize,
+    /// Those that are not up, and of which a silent agent's word is missing.
     pub unknown: usize,
     /// Agents that call in vain, and those at the ends of edges that are not as they should be, or
     /// lose packets.
@@ -106,6 +108,7 @@ impl State {
             let well = matches!(kept.state, EdgeState::Up | EdgeState::Idle);
             let ends = [self.agent(key.near.agent), self.agent(far.agent)];
             if key.layer == Layer::WireGuard {
+                tally.all += 1;
                 tally.up += usize::from(well);
                 let dark = ends.iter().flatten().any(|agent| agent.silent);
                 tally.unknown += usize::from(!well && dark);

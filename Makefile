@@ -43,10 +43,10 @@ test-deps: ## install what the tests need, or say what is missing
 test: test-deps ## all tests; what cannot run here is skipped loudly
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
+	scripts/test-static.sh
 	scripts/test-packaging.sh
 	scripts/test-tls.sh
 	scripts/test-api.sh
-	scripts/test-static.sh
 	scripts/test-browser.sh
 
 test-browser: test-deps ## the page's part of make test, in headless Chromium (installed where it can be)

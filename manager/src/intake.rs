@@ -65,13 +65,10 @@ pub fn report(
 ) -> Result<Result<Ack, Reject>, StoreError> {
     let Delivery { header, received_at: now, psk, path, content } = delivery;
     let known = live(connection, fleet, header.agent)?;
-    let seen = known.map_or(Ok(Verdict::New), |live| seen(connection, live, &header))?;
-    match seen {
-        Verdict::New | Verdict::AskStore => {}
-        Verdict::Stored => {
-            return Ok(Ok(ack(Code::AlreadyStored, now)));
-        }
-        Verdict::Replayed => return Ok(Err(Reject::Replayed)),
+    match known.map_or(Ok(Seen::No), |live| seen(connection, live, &header))? {
+        Seen::No => {}
+        Seen::Stored => return Ok(Ok(ack(Code::AlreadyStored, now))),
+        Seen::Replayed => return Ok(Err(Reject::Replayed)),
     }
     let Content { payload, form, report } = match content {
         Ok(content) => content,
@@ -279,16 +276,27 @@ fn live<'a>(
     }
 }
 
-/// What memory says of a message, and the database where memory does not reach.
-fn seen(connection: &Connection, live: &Live, header: &Header) -> Result<Verdict, StoreError> {
-    let verdict = live.replay.judge(header.boot, header.tick, header.nonce);
-    if verdict != Verdict::AskStore {
-        return Ok(verdict);
-    }
-    Ok(match reports::nonce_of(connection, live.agent.no, header.boot, header.tick)? {
-        Some(nonce) if nonce == header.nonce => Verdict::Stored,
-        Some(_) => Verdict::Replayed,
-        None => Verdict::New,
+/// Whether a message came before.
+enum Seen {
+    No,
+    /// This very message was stored.
+    Stored,
+    /// Its tick or nonce was another message's.
+    Replayed,
+}
+
+/// What memory says of a message, and the database where there is doubt.
+fn seen(connection: &Connection, live: &Live, header: &Header) -> Result<Seen, StoreError> {
+    let agent = live.agent.no;
+    Ok(match live.replay.judge(header.boot, header.tick, header.nonce) {
+        Verdict::New => Seen::No,
+        Verdict::AskTick => match reports::nonce_of(connection, agent, header.boot, header.tick)? {
+            Some(nonce) if nonce == header.nonce => Seen::Stored,
+            Some(_) => Seen::Replayed,
+            None => Seen::No,
+        },
+        Verdict::AskNonce if reports::nonces(connection, agent)?.contains(&header.nonce) => Seen::Replayed,
+        Verdict::AskNonce => Seen::No,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Has this message been seen? A window of ticks per boot and the last nonces per agent; pure.
 //!
-//! The memory here answers fast and gives the reasons. What makes a repeated report impossible is
-//! the database: (agent, boot, tick) is unique there, in the same transaction as the report.
+//! The memory here answers fast where nothing is in doubt, and leaves the rest to the database. What makes
+//! a repeated report impossible is the database too: (agent, boot, tick) is unique there, in the same transaction as the report.
 
 use std::collections::VecDeque;
 
@@ -95,7 +95,8 @@ pub struct Boot {
 pub struct Replay {
     /// The boots known, in the order in which they were first met; the last few only.
     pub boots: Vec<Boot>,
-    nonces: VecDeque<u64>,
+    /// 16 bits of each nonce: enough to ask the database in one of 500 cases where it was not needed.
+    nonces: VecDeque<u16>,
 }
 
 /// Boots remembered per agent; an older one's messages are still told apart by the database.
@@ -106,12 +107,10 @@ const BOOTS: usize = 4;
 pub enum Verdict {
     /// Not seen.
     New,
-    /// Only the database knows.
-    AskStore,
-    /// This very message was stored.
-    Stored,
-    /// Its tick or nonce was another message's.
-    Replayed,
+    /// Only the database knows whether its tick was used.
+    AskTick,
+    /// Only the database knows whether its nonce was used.
+    AskNonce,
 }
 
 impl Replay {
@@ -132,10 +131,9 @@ impl Replay {
         };
         match (place, nonce_known) {
             (Place::New, false) => Verdict::New,
-            (Place::New, true) => Verdict::Replayed,
-            (Place::Seen, true) => Verdict::Stored,
-            // More than NONCES reports ago: the nonce may have been forgotten.
-            (Place::Seen | Place::Below, _) => Verdict::AskStore,
+            (Place::New, true) => Verdict::AskNonce,
+            // It is this message or another with its tick.
+            (Place::Seen | Place::Below, _) => Verdict::AskTick,
         }
     }
 
@@ -161,14 +159,16 @@ impl Replay {
         if self.boots.len() >= BOOTS {
             self.boots.remove(0);
         }
+        // Most agents are heard of in one boot only.
+        self.boots.reserve_exact(1);
         self.boots.push(boot);
     }
 }
 
-/// 64 of a nonce's 128 random bits tell 120 of them apart.
-fn short(nonce: Nonce) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = nonce.0;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+/// 16 of a nonce's 128 random bits.
+fn short(nonce: Nonce) -> u16 {
+    let [a, b, ..] = nonce.0;
+    u16::from_le_bytes([a, b])
 }
 
 #[cfg(test)]
@@ -214,13 +214,14 @@ mod tests {
         replay.add_boot(Boot { no: 1, id: boot, first_sent_at: 0, window: Window::default() });
         assert_eq!(replay.judge(boot, 1, nonce), Verdict::New);
         replay.mark(boot, 1, nonce);
-        assert_eq!(replay.judge(boot, 1, nonce), Verdict::Stored);
-        assert_eq!(replay.judge(boot, 2, nonce), Verdict::Replayed);
-        assert_eq!(replay.judge(boot, 1, Nonce([3; 16])), Verdict::AskStore);
+        assert_eq!(replay.judge(boot, 1, nonce), Verdict::AskTick);
+        assert_eq!(replay.judge(boot, 2, nonce), Verdict::AskNonce);
+        assert_eq!(replay.judge(boot, 1, Nonce([3; 16])), Verdict::AskTick);
         for tick in 2..=200u8 {
             replay.mark(boot, u64::from(tick), Nonce([tick; 16]));
         }
-        assert_eq!(replay.judge(boot, 1, nonce), Verdict::AskStore, "120 nonces later");
+        assert_eq!(replay.judge(boot, 1, nonce), Verdict::AskTick, "120 nonces later");
+        assert_eq!(replay.judge(boot, 201, nonce), Verdict::New, "it was forgotten");
         assert_eq!(replay.judge(BootId([9; 16]), 1, Nonce([250; 16])), Verdict::New);
     }
 }

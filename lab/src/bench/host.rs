@@ -3,7 +3,8 @@
 //!
 //! Every value is a function of the agent's number and the tick, so a fleet of any size needs no
 //! memory for it. Counters of 3 of 6 interfaces and 6 of 10 peers move every tick, a handshake every
-//! fourth, and something of structure (a peer's port) about every 200th report.
+//! fourth, and something of structure (a route's metric) about every 200th report. What two hosts say of
+//! the tunnel between them agrees, so that nothing in such a fleet is an alarm.
 
 use proto::ids::PublicKey;
 use proto::report::Report;
@@ -25,10 +26,14 @@ const INTERFACES: [(&str, &str); 6] = [
 /// Interfaces whose counters stand still: spare ports of a router.
 const IDLE: [usize; 3] = [0, 2, 5];
 /// Peers of wg0 and wg1 whose counters move.
-const ACTIVE: [&[u8]; 2] = [&[0, 1, 2, 5, 6], &[0]];
+const ACTIVE: [&[u8]; 2] = [&[0, 1, 5, 6], &[0, 2]];
 const ROUTES: u8 = 20;
 /// Reports of one agent between two changes of structure.
 const STRUCTURE_EVERY: u64 = 200;
+/// Port of wg0; wg1 has the next one.
+const LISTEN_PORT: u16 = 51_820;
+/// Marks the metric that changes.
+const METRIC: u64 = 999;
 /// 2026-01-01 in Unix seconds: where the simulated handshakes begin.
 const HANDSHAKES_FROM: u64 = 1_767_225_600;
 
@@ -53,8 +58,8 @@ pub(super) enum Field {
     PeerKey(u8, u8),
     /// Three octets that stand for a peer in its addresses.
     PeerOctets(u8, u8),
-    /// The first peer's UDP port.
-    PeerPort,
+    /// A route's metric.
+    Metric,
     HandshakeAt(u8, u8),
     HandshakeAge(u8, u8),
     /// A counter of a peer: (device, peer, which one).
@@ -102,15 +107,17 @@ impl Moment {
                 write_digits(hole, counter(seed, tick, hole.len()));
             }
             Field::PeerCounter(device, peer, which) => {
-                let slot = u64::from(device) << 8 | u64::from(peer) << 4 | u64::from(which);
+                // What one end sends the other receives.
+                let other = u64::from(self.peer(device, peer));
+                let (from, to) = if which == 0 { (other, me) } else { (me, other) };
                 let tick = if ACTIVE[usize::from(device)].contains(&peer) { tick } else { 0 };
-                write_digits(hole, counter(mix(me << 16 | slot), tick, hole.len()));
+                write_digits(hole, counter(mix(from << 34 | to << 2 | u64::from(device)), tick, hole.len()));
             }
             Field::Key(device) => write_key(hole, agent, device),
             Field::PeerKey(device, peer) => write_key(hole, self.peer(device, peer), device),
             Field::Octets => write_octets(hole, agent),
             Field::PeerOctets(device, peer) => write_octets(hole, self.peer(device, peer)),
-            Field::PeerPort => write_digits(hole, 51_820 + (tick + me) / STRUCTURE_EVERY % 100),
+            Field::Metric => write_digits(hole, 100 + (tick + me) / STRUCTURE_EVERY % 100),
             Field::HandshakeAt(device, peer) => {
                 let phase = me + u64::from(device) * 8 + u64::from(peer);
                 write_digits(hole, HANDSHAKES_FROM + (tick + phase) / 4 * 120);
@@ -136,7 +143,7 @@ impl Moment {
 fn counter(seed: u64, tick: u64, digits: usize) -> u64 {
     let least = 10_u64.pow(u32::try_from(digits).unwrap_or(19).min(19) - 1);
     let rate = least / 100_000 + seed % (least / 10_000);
-    let jitter = mix(seed ^ tick) % rate;
+    let jitter = mix(seed ^ tick) % (rate / 16 + 1);
     least + seed % (4 * least) + (tick * rate + jitter) % (4 * least)
 }
 
@@ -237,11 +244,15 @@ fn marked_interface(index: u8) -> Value {
 }
 
 fn marked_route(number: u8) -> Value {
-    let interface = INTERFACES[usize::from(number % 5 + 1)].0;
-    let mut route = json!({
-        "destination": if number == 0 { "0.0.0.0/0".to_owned() } else { format!("10.{number}.0.0/16") },
-        "interface": interface, "metric": 0,
-    });
+    let (destination, interface) = match number {
+        0 => ("0.0.0.0/0".to_owned(), "eth0"),
+        // The peers' addresses lie behind the tunnels.
+        1 => ("14.0.0.0/8".to_owned(), "wg0"),
+        2 => ("15.0.0.0/8".to_owned(), "wg1"),
+        _ => (format!("10.{number}.0.0/16"), INTERFACES[usize::from(number % 3 + 1)].0),
+    };
+    let metric = if number == 7 { METRIC } else { 0 };
+    let mut route = json!({ "destination": destination, "interface": interface, "metric": metric });
     if number == 0 {
         route["gateway"] = "192.0.2.1".into();
     }
@@ -252,7 +263,7 @@ fn marked_device(device: u8) -> Value {
     let peers: Vec<_> =
         (0..).zip(PEERS[usize::from(device)]).map(|(peer, _)| marked_peer(device, peer)).collect();
     json!({
-        "name": format!("wg{device}"), "public_key": mark_key(250 + device), "listen_port": 51820 + u16::from(device),
+        "name": format!("wg{device}"), "public_key": mark_key(250 + device), "listen_port": LISTEN_PORT + u16::from(device),
         "peers": peers,
     })
 }
@@ -260,10 +271,9 @@ fn marked_device(device: u8) -> Value {
 fn marked_peer(device: u8, peer: u8) -> Value {
     let id = u64::from(device * 10 + peer);
     let octets = mark_octets(device, peer);
-    let port = if (device, peer) == (0, 0) { "PPPPP" } else { "51820" };
     json!({
         "public_key": mark_key(device * 10 + peer), "has_psk": peer.is_multiple_of(2),
-        "endpoint": format!("198.{octets}:{port}"), "allowed_ips": [format!("1{}.{octets}/32", device + 4)],
+        "endpoint": format!("198.{octets}:{}", LISTEN_PORT + u16::from(device)), "allowed_ips": [format!("1{}.{octets}/32", device + 4)],
         "handshake_at": mark(10, id), "handshake_age_s": 77,
         "rx_bytes": mark(10, id * 10), "tx_bytes": mark(10, id * 10 + 1),
     })
@@ -282,7 +292,7 @@ fn markers() -> Vec<Marker<Field>> {
         text("7.33".to_owned(), Field::Load(2)),
         number("available_kb", mark(6, 0), Field::MemoryAvailable),
         text("252.252.252".to_owned(), Field::Octets),
-        text("PPPPP".to_owned(), Field::PeerPort),
+        number("metric", METRIC, Field::Metric),
     ];
     for interface in 0..6 {
         for (which, (key, digits)) in (0..).zip(COUNTERS) {
@@ -361,6 +371,9 @@ mod tests {
             let other = report(distance, 1);
             assert!(other.system.wireguard[device].peers.iter().any(|peer| peer.public_key == key));
         }
+        // What one end sent the other received: agents 0 and 2.
+        let (at_a, at_b) = (&a.system.wireguard[0].peers[5], &report(2, 1).system.wireguard[0].peers[1]);
+        assert_eq!((at_a.rx_bytes, at_a.tx_bytes), (at_b.tx_bytes, at_b.rx_bytes));
         assert_ne!(a.system.wireguard[0].public_key, b.system.wireguard[0].public_key);
         assert_ne!(a.system.wireguard[0].public_key, a.system.wireguard[1].public_key);
     }
@@ -381,8 +394,9 @@ mod tests {
         let handshakes = pairs().filter(|(a, b)| a.handshake_at != b.handshake_at).count();
         assert!((1..=4).contains(&handshakes), "{handshakes}");
         assert!(pairs().all(|(a, b)| a.endpoint == b.endpoint && a.public_key == b.public_key));
-        let ports = |tick| report(42, tick).system.wireguard[0].peers[0].endpoint.clone();
-        let changes = (1000..2000).filter(|&tick| ports(tick) != ports(tick + 1)).count();
+        let metrics =
+            |tick| report(42, tick).system.routes.iter().map(|route| route.metric).collect::<Vec<_>>();
+        let changes = (1000..2000).filter(|&tick| metrics(tick) != metrics(tick + 1)).count();
         assert_eq!(changes, 5, "one in 200");
     }
 }

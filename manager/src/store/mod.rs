@@ -58,6 +58,8 @@ pub fn open(path: &Path) -> Result<Connection, Error> {
              PRAGMA busy_timeout = 5000;
              PRAGMA temp_store = MEMORY;
              PRAGMA foreign_keys = ON;
+             -- As large as the log may stay: a page that changes often goes to the file once for many commits.
+             PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 16777216;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);

@@ -1,0 +1,18 @@
+//! Any bytes as a base and a difference to it: no panic, no more than allowed, and what is encoded
+//! comes out as it went in.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use proto::delta::Base;
+
+fuzz_target!(|input: (&[u8], &[u8])| {
+    let (text, other) = input;
+    let base = Base::new(text);
+    let own = base.encode(other);
+    assert_eq!(base.apply(&own, other.len()).as_deref(), Ok(other));
+    let name = &own[..8];
+    if let Ok(made) = base.apply(&[name, other].concat(), 1000) {
+        assert!(made.len() <= 1000);
+    }
+    let _ = base.apply(other, 1000);
+});

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
 use kattila_manager::bases::{Bases, Kept};
 use kattila_manager::clock::now_ms;
@@ -76,7 +77,7 @@ impl Worker {
         if let Some(json) = content.form.clone().whole(content.payload.clone()) {
             let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
             let kept = Kept { no: 0, boot, tick, received_at: now, base: Base::new(json) };
-            self.bases.put([(agent, kept)], now);
+            self.bases.put([(agent, Arc::new(kept))], now);
         }
         Ok(content)
     }

@@ -69,7 +69,7 @@ impl Bases {
     }
 
     /// Keeps reports that were committed, in the place of earlier ones of the same agents.
-    pub fn put(&self, new: impl IntoIterator<Item = (AgentId, Kept)>, now: i64) {
+    pub fn put(&self, new: impl IntoIterator<Item = (AgentId, Arc<Kept>)>, now: i64) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (agent, kept) in new {
             let is_late = |old: &Arc<Kept>| old.boot == kept.boot && old.tick > kept.tick;
@@ -78,7 +78,7 @@ impl Bases {
             }
             inner.bytes += kept.size();
             inner.oldest_first.push_back((agent, kept.no));
-            if let Some(old) = inner.of.insert(agent, Arc::new(kept)) {
+            if let Some(old) = inner.of.insert(agent, kept) {
                 inner.bytes -= old.size();
             }
         }
@@ -119,8 +119,8 @@ mod tests {
         AgentId(id)
     }
 
-    fn kept(no: i64, tick: u64, received_at: i64, len: usize) -> Kept {
-        Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]) }
+    fn kept(no: i64, tick: u64, received_at: i64, len: usize) -> Arc<Kept> {
+        Arc::new(Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]) })
     }
 
     #[test]

@@ -88,15 +88,15 @@ fn find(
     now: i64,
 ) -> Result<Arc<Kept>, Reject> {
     let (agent, boot) = (envelope.header.agent, envelope.header.boot);
-    let found = match bases.get(agent, boot, tick) {
-        Some(kept) => Some(kept),
-        None => readers
-            .read(|db| reports::base(db, agent, boot, tick))
-            .map_err(|error| {
-                log::error!("database: reading a base: {error}");
-                Reject::Unavailable
-            })?
-            .map(Arc::new),
-    };
-    found.filter(|kept| kept.is_fresh(now)).ok_or(Reject::NeedFull)
+    if let Some(kept) = bases.get(agent, boot, tick) {
+        return if kept.is_fresh(now) { Ok(kept) } else { Err(Reject::NeedFull) };
+    }
+    // As after a start: read once, then it is at hand.
+    let found = readers.read(|db| reports::base(db, agent, boot, tick)).map_err(|error| {
+        log::error!("database: reading a base: {error}");
+        Reject::Unavailable
+    })?;
+    let kept = Arc::new(found.filter(|kept| kept.is_fresh(now)).ok_or(Reject::NeedFull)?);
+    bases.put([(agent, Arc::clone(&kept))], now);
+    Ok(kept)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use crate::bases::Kept;
 use crate::content::Content;
@@ -49,7 +50,7 @@ pub struct Learned {
     /// Those that tell the present.
     pub news: Vec<News>,
     /// Those that later ones may be the difference to.
-    pub bases: Vec<(AgentId, Kept)>,
+    pub bases: Vec<(AgentId, Arc<Kept>)>,
 }
 
 /// Files a report, and notes in `learned` what others must hear of it. The inner result is what its
@@ -123,7 +124,7 @@ pub fn report(
     }
     if let Some(json) = form.whole(payload) {
         let (boot, tick, base) = (header.boot, header.tick, Base::new(json));
-        learned.bases.push((header.agent, Kept { no, boot, tick, received_at: now, base }));
+        learned.bases.push((header.agent, Arc::new(Kept { no, boot, tick, received_at: now, base })));
     }
     Ok(Ok(ack(Code::Stored, now)))
 }

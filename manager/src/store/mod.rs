@@ -33,6 +33,7 @@ use std::sync::{Mutex, PoisonError};
 pub use error::StoreError;
 pub use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
 
 use crate::error::Error;
 
@@ -63,6 +64,7 @@ pub fn open(path: &Path) -> Result<Connection, Error> {
              PRAGMA journal_size_limit = 16777216;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);
+        keep_plans(&connection)?;
         schema::migrate(&mut connection)?;
         Ok(connection)
     };
@@ -75,6 +77,13 @@ pub fn sizes(database: &Path) -> [u64; 2] {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     [database, Path::new(&log)].map(|path| std::fs::metadata(path).map_or(0, |file| file.len()))
+}
+
+/// Has statements keep their plans whatever values are bound to them. Once `PRAGMA optimize` has
+/// gathered statistics, SQLite would otherwise prepare most of them anew for each execution.
+fn keep_plans(connection: &Connection) -> Result<(), StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Writes a copy of the database, consistent in itself, beside a running manager or without one.
@@ -159,6 +168,7 @@ impl Readers {
     fn open(&self) -> Result<Connection, StoreError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        keep_plans(&connection)?;
         Ok(connection)
     }
 }

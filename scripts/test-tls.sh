@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 
 main() {
-    need nginx nginx-light
+    need nginx nginx
     need openssl openssl
     need curl curl
     if ! have nginx || ! have openssl; then

@@ -29,6 +29,11 @@ const TURNS_A_DAY: f64 = 2880.0;
 /// The larger host takes fewer turns: they cost more and say the same.
 const MANY_SHARE: u64 = 4;
 
+/// Turns by which every buffer has grown to what it needs.
+const SETTLED: u64 = 100;
+/// A heap that holds still may still take a few pages more: a leak of 16 bytes a turn is 160 KiB in 10,000.
+const GROWTH_KB: f64 = 128.0;
+
 /// What one program cost on one host, per turn where nothing else is said.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
@@ -176,9 +181,9 @@ fn many_turns(node: &Node, turns: u64) -> Result<Turns> {
 }
 
 impl Turns {
-    /// Memory at the end over that after the first tenth (KiB).
+    /// Memory at the end over that after the first tenth (KiB); `None` when that were too few turns.
     fn growth_kb(&self) -> Option<i64> {
-        let (first, last) = (self.steps.first()?, self.steps.last()?);
+        let (first, last) = (self.steps.first().filter(|first| first.turns >= SETTLED)?, self.steps.last()?);
         Some(i64::try_from(last.rss_kb).ok()? - i64::try_from(first.rss_kb).ok()?)
     }
 }
@@ -195,7 +200,12 @@ fn bars(figures: &Figures) -> Vec<Bar> {
         bars.push(Bar::at_most(&format!("agent written, {}", row.host), as_f64(row.written), 0.0, "B"));
         if !is_many {
             bars.push(Bar::at_most("agent peak RSS", as_f64(row.peak_rss_kb) / 1000.0 * 1.024, 2.5, "MB"));
-            bars.push(Bar::at_most("agent wire at 30 s", row.wire * TURNS_A_DAY / 1e6, 2.0, "MB/day"));
+            bars.push(Bar::at_most(
+                "agent wire, a day of such turns at 30 s",
+                row.wire * TURNS_A_DAY / 1e6,
+                2.0,
+                "MB/day",
+            ));
         }
     }
     if let Some(growth) = figures.turns.growth_kb() {
@@ -204,9 +214,6 @@ fn bars(figures: &Figures) -> Vec<Bar> {
     }
     bars
 }
-
-/// A heap that holds still may still take a few pages more: a leak of 16 bytes a turn is 160 KiB in 10,000.
-const GROWTH_KB: f64 = 128.0;
 
 /// Tables for people.
 pub(super) fn render(figures: &Figures) -> String {

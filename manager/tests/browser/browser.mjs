@@ -58,7 +58,7 @@ export const placeOf = (page, id) => page.evaluate(async (wanted) => {
 }, id);
 
 /** Waits until an async function in the page gives true: waitForFunction would take its promise for true. */
-export async function eventually(page, check, argument, milliseconds = 6000) {
+export async function eventually(page, check, argument, milliseconds = 30_000) {
   for (const end = Date.now() + milliseconds; Date.now() < end;) {
     if (await page.evaluate(check, argument)) return;
     await page.waitForTimeout(50);

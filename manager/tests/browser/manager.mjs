@@ -72,7 +72,7 @@ export class Manager {
   }
 
   /** Waits until the answer of `path` fits; asks again after `pause` ms. */
-  async until(path, fits, seconds = 15, pause = 100) {
+  async until(path, fits, seconds = 60, pause = 100) {
     for (const end = Date.now() + seconds * 1000; Date.now() < end;) {
       const answer = await this.get(path);
       if (fits(answer)) return answer;

@@ -68,7 +68,7 @@ test('an interface that is set down is on the map within a refresh, then an alar
   await page.fill('#order-secret', mesh.secret);
   await page.click('#order-go');
   await page.waitForSelector('#order', { state: 'hidden' });
-  await page.waitForFunction(() => /acknowledged for/.test(document.querySelector('#details').innerText), null, { timeout: 15_000 });
+  await page.waitForFunction(() => /acknowledged for/.test(document.querySelector('#details').innerText), null, { timeout: 30_000 });
   assert.deepEqual(page.faults, []);
 });
 
@@ -106,7 +106,7 @@ test('a peer that is removed at one end is half a link, and the past shows it wh
   const half = await page.evaluate(async () => (await import('/web/state.js')).state.model.links.find((l) => l.state === 'one_sided').halves);
   assert.deepEqual(half.filter(Boolean), ['one_sided']);
   await page.click('#tab-changes');
-  await eventually(page, () => /One-sided/.test(document.querySelector('#changes').innerText), undefined, 15_000);
+  await eventually(page, () => /One-sided/.test(document.querySelector('#changes').innerText), undefined, 30_000);
   await shot(page, 'mesh-one-sided');
   assert.deepEqual(page.faults, []);
 });

@@ -49,7 +49,7 @@ test('a mesh appears by itself, also with a hostile name, and nothing is fetched
   for (let i = 9; i >= 0; i -= 1) await fleet.beat(Date.now() - i * 30_000);
   beating = setInterval(() => fleet.beat().catch(() => {}), 10_000); // it may be gone for a while
   await manager.until('topology?detail=brief', (map) => map.edges.filter((edge) => edge.state === 'up').length > 30);
-  await page.waitForSelector('body[data-ready]', { timeout: 10_000 });
+  await page.waitForSelector('body[data-ready]', { timeout: 60_000 });
   assert.match(await text('#summary'), /26 hosts/);
   await page.click('#tab-nodes');
   await page.waitForSelector('#nodes-body button');
@@ -94,7 +94,7 @@ test('external peers, LANs and the manager tell what is known of them', async ()
       const { select, state } = await import('/web/state.js');
       select({ type: 'node', id: state.model.nodes.find((node) => node.kind === wanted).id });
     }, kind);
-    await page.waitForFunction((all) => all.every((word) => document.querySelector('#details').innerText.includes(word)), words, { timeout: 15_000 });
+    await page.waitForFunction((all) => all.every((word) => document.querySelector('#details').innerText.includes(word)), words, { timeout: 30_000 });
   }
   await accessible(page, 'the manager');
   await page.keyboard.press('Escape');
@@ -117,7 +117,7 @@ test('interfaces unfold with what they stand on, and open', async () => {
   assert.deepEqual(page.faults, []);
 });
 
-test('a fault is on the map within one refresh, and nothing moves', async () => {
+test('a fault is on the map with the next refresh, and nothing moves', async () => {
   const places = () => page.evaluate(async () => Object.fromEntries((await import('/web/layout.js')).layout.xy));
   const were = await places();
   const brief = await manager.get('topology?detail=brief');
@@ -352,13 +352,13 @@ test('it is dark, and on a phone, and touched', async () => {
 
 test('a manager that is gone is told, and the last map stays', async () => {
   await manager.stop();
-  await page.waitForSelector('#banner.down', { timeout: 8000 });
+  await page.waitForSelector('#banner.down');
   assert.match(await text('#banner'), /No contact with the manager/);
   await shot(page, 'no-contact');
   assert.match(await text('#summary'), /27 hosts/);
   await manager.resume();
   await page.click('#banner button');
-  await page.waitForSelector('#banner', { state: 'hidden', timeout: 8000 });
+  await page.waitForSelector('#banner', { state: 'hidden' });
   page.faults = page.faults.filter((fault) => !/ERR_CONNECTION_REFUSED/.test(fault));
   assert.deepEqual(page.faults, []);
 });

@@ -68,7 +68,7 @@ test('each panel says what could not be loaded, and the rest works on', async ()
   for (const path of ['topology?of=*', 'agents/**', 'alarms*', 'events*', 'path*']) await page.route(`**/status/${path}`, fail);
   await page.evaluate(async (id) => (await import('/web/state.js')).select({ type: 'node', id }), fleet.routers[0].id);
   await page.waitForFunction(() => /Figures could not be loaded: the database is locked/.test(document.querySelector('#details').innerText));
-  await page.waitForFunction(() => /Alarms could not be loaded: the database is locked/.test(document.querySelector('#alarms').innerText), null, { timeout: 15_000 });
+  await page.waitForFunction(() => /Alarms could not be loaded: the database is locked/.test(document.querySelector('#alarms').innerText), null, { timeout: 30_000 });
   await page.selectOption('#time-range', '21600');
   await page.click('#tab-changes');
   await page.waitForFunction(() => /Changes could not be loaded: the database is locked/.test(document.querySelector('#changes').innerText));

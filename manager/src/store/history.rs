@@ -206,7 +206,8 @@ pub fn last_event(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Deletes up to `limit` of the oldest changes noticed before `before`; those after the last kept map
+/// Deletes up to `limit` each of the oldest changes noticed before `before` and of edges gone by then, and one
+/// map; changes after the last kept map
 /// of that time stay, as they make the maps since. Returns how many went.
 ///
 /// # Errors
@@ -217,7 +218,13 @@ pub fn retain(connection: &Connection, before: i64, limit: i64) -> Result<usize,
         "DELETE FROM events WHERE no IN (SELECT no FROM events WHERE no <= ({base}) ORDER BY no LIMIT ?2)"
     );
     let gone = connection.prepare_cached(&sql)?.execute(params![before, limit])?;
-    connection.execute(&format!("DELETE FROM maps WHERE event < ({base})"), [before])?;
-    connection.execute("DELETE FROM topology_edges WHERE gone_at < ?1", [before])?;
-    Ok(gone)
+    // A map of a large fleet is megabytes: one at a time.
+    let sql = format!(
+        "DELETE FROM maps WHERE event IN (SELECT event FROM maps WHERE event < ({base}) ORDER BY event LIMIT 1)"
+    );
+    let maps = connection.prepare_cached(&sql)?.execute([before])?;
+    let sql =
+        "DELETE FROM topology_edges WHERE id IN (SELECT id FROM topology_edges WHERE gone_at < ?1 LIMIT ?2)";
+    let edges = connection.prepare_cached(sql)?.execute([before, limit])?;
+    Ok(gone + maps + edges)
 }

@@ -9,6 +9,7 @@ use proto::psk::Secret;
 use rusqlite::Connection;
 
 use super::history::PackedMap;
+use super::retention::Place;
 use crate::content::Content;
 use crate::error::{Reject, StoreError};
 use crate::topology::Event;
@@ -57,7 +58,7 @@ pub(super) enum Job {
     Register(Registration, Respond),
     Reset(Reset, Respond),
     RotatePsk(Secret, i64),
-    Retain(Cutoff, SyncSender<bool>),
+    Retain(Cutoff, Place, SyncSender<Option<Place>>),
     History(History, SyncSender<bool>),
     Work(Work, SyncSender<bool>),
     Stop,

@@ -7,6 +7,7 @@
 //! structure   interfaces, written when they change
 //! history     changes of the map, and the map of any moment made of them
 //! alarms      alarms, their history and silences
+//! retention   what is too old, in short steps
 //! outbox      notifications that wait to be sent
 //! psks        the PSKs that were ever accepted
 //! job         what the writer is asked to do
@@ -21,6 +22,7 @@ mod job;
 pub mod outbox;
 pub mod psks;
 pub mod reports;
+pub mod retention;
 mod schema;
 pub mod structure;
 pub mod writer;

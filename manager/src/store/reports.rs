@@ -243,43 +243,36 @@ pub fn nonces(connection: &Connection, agent: i64) -> Result<Vec<Nonce>, StoreEr
     Ok(nonces)
 }
 
-/// Deletes up to `limit` of the oldest reports that came before `before`, and what only they kept
-/// alive. An agent's present state stays however old it is, unless a reset hid it. What others may be
+/// Looks at the next `limit` reports behind number `after`, and deletes those that came before `before`.
+/// An agent's present state stays however old it is, unless a reset hid it. What others may be
 /// the difference to stays [`age_max`] longer than they, and as long as the present state. Returns
-/// how many rows went.
+/// the number up to which it looked, or `None` where there are no more that old.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn retain(connection: &Connection, before: i64, limit: i64) -> Result<usize, StoreError> {
+pub fn retain(
+    connection: &Connection,
+    before: i64,
+    after: i64,
+    limit: i64,
+) -> Result<Option<i64>, StoreError> {
+    // Numbers are in the order of arrival.
+    let sql = "SELECT max(no) FILTER (WHERE received_at < ?2), count(*) FILTER (WHERE received_at < ?2)
+               FROM (SELECT no, received_at FROM reports WHERE no > ?1 ORDER BY no LIMIT ?3)";
+    let (last, old): (Option<i64>, i64) = connection
+        .prepare_cached(sql)?
+        .query_row([after, before, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some(last) = last else { return Ok(None) };
     let sql = "DELETE FROM reports WHERE no IN (
                  SELECT r.no FROM reports r JOIN agents a ON a.no = r.agent
-                 WHERE r.no < coalesce((SELECT no FROM reports WHERE received_at >= ?1
-                                        ORDER BY no LIMIT 1), 9223372036854775807)
+                 WHERE r.no > ?2 AND r.no <= ?3 AND r.received_at < ?1
                    AND (r.late OR a.reset_at >= r.received_at OR EXISTS (
                      SELECT 1 FROM reports n WHERE n.agent = r.agent AND n.boot >= r.boot
                      AND n.no > r.no AND NOT n.late))
-                   AND (r.base IS NOT NULL OR r.received_at < ?3 AND (a.reset_at >= r.received_at
+                   AND (r.base IS NOT NULL OR r.received_at < ?4 AND (a.reset_at >= r.received_at
                      OR r.no IS NOT (
                        SELECT p.base FROM reports p WHERE p.agent = r.agent AND NOT p.late
-                       ORDER BY p.boot DESC, p.tick DESC LIMIT 1)))
-                 ORDER BY r.no LIMIT ?2)";
-    let gone = connection.prepare_cached(sql)?.execute(params![before, limit, before - age_max()])?;
-    if gone == 0 {
-        connection.execute_batch(
-            "DELETE FROM boots WHERE first_seen < unixepoch() * 1000 - 3600000
-               AND NOT EXISTS (SELECT 1 FROM reports r WHERE r.agent = boots.agent AND r.boot = boots.no);",
-        )?;
-        forget_agents(connection, before)?;
-    }
-    Ok(gone)
-}
-
-/// Forgets agents whose reset is older than `before` and of whom nothing else is left.
-fn forget_agents(connection: &Connection, before: i64) -> Result<(), StoreError> {
-    let gone = "SELECT no FROM agents a WHERE a.reset_at < ?1
-                AND NOT EXISTS (SELECT 1 FROM reports r WHERE r.agent = a.no)
-                AND NOT EXISTS (SELECT 1 FROM boots b WHERE b.agent = a.no)";
-    connection.execute(&format!("DELETE FROM agent_interfaces WHERE agent IN ({gone})"), [before])?;
-    connection.execute(&format!("DELETE FROM agents WHERE no IN ({gone})"), [before])?;
-    Ok(())
+                       ORDER BY p.boot DESC, p.tick DESC LIMIT 1))))";
+    connection.prepare_cached(sql)?.execute(params![before, after, last, before - age_max()])?;
+    Ok((old == limit).then_some(last))
 }

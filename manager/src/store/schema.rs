@@ -72,6 +72,8 @@ CREATE TABLE topology_edges (
     gone_at    INTEGER           -- when it went; NULL: it is there
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX topology_edges_gone ON topology_edges (gone_at) WHERE gone_at IS NOT NULL;
+
 CREATE TABLE events (
     no      INTEGER PRIMARY KEY, -- order
     at      INTEGER NOT NULL,    -- when the manager noticed

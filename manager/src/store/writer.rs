@@ -16,7 +16,8 @@ use rusqlite::Connection;
 
 pub use super::job::{Cutoff, Delivery, History, Registration, Reset, Respond};
 use super::job::{Job, Work};
-use super::{agents, alarms, history, psks, reports};
+use super::retention::{self, Place};
+use super::{agents, history, psks};
 use crate::bases::Bases;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
@@ -28,11 +29,6 @@ use crate::psks::SharedPsks;
 const QUEUE: usize = 1024;
 /// Messages in one transaction: enough to share one wait for the disk among many.
 const BATCH: usize = 256;
-/// Reports deleted in one transaction of retention: under 20 ms.
-const RETAIN_STEP: i64 = 200;
-/// Pages given back to the file system in one step.
-const VACUUM_STEP: u32 = 100;
-
 /// How the writer fares, for the health check.
 #[derive(Debug, Clone, Default)]
 pub struct WriterHealth {
@@ -44,6 +40,27 @@ pub struct WriterHealth {
     pub commits: u64,
     /// Reports stored since the start.
     pub stored: u64,
+    /// For how long the writer was held at most since the start.
+    pub longest: Held,
+}
+
+/// For how long something held the writer, so that reports waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// A whole transaction with its commit.
+    pub transaction: Duration,
+    /// A step of retention and incremental vacuum in one.
+    pub retention: Duration,
+    /// A step of the map's history in one.
+    pub history: Duration,
+}
+
+impl Held {
+    fn extend(&mut self, other: Self) {
+        self.transaction = self.transaction.max(other.transaction);
+        self.retention = self.retention.max(other.retention);
+        self.history = self.history.max(other.history);
+    }
 }
 
 /// The way to the writer thread.
@@ -113,12 +130,13 @@ impl Writer {
         self.send(Job::RotatePsk(secret, crate::clock::now_ms()));
     }
 
-    /// One step of retention: some of what came before `before` goes. True when there may be more.
+    /// One step of retention from `place` on; where the next one begins, `None` at the end or when it
+    /// failed.
     #[must_use]
-    pub fn retain(&self, before: Cutoff) -> bool {
-        let (done, result) = sync_channel(1);
-        self.send(Job::Retain(before, done));
-        result.recv_timeout(Duration::from_secs(30)).unwrap_or(false)
+    pub fn retain(&self, before: Cutoff, place: Place) -> Option<Place> {
+        let (done, next) = sync_channel(1);
+        self.send(Job::Retain(before, place, done));
+        next.recv_timeout(Duration::from_secs(30)).ok().flatten()
     }
 
     /// Writes changes of the map; true once they are on disk.
@@ -196,6 +214,8 @@ struct Batch {
     reload: bool,
     psks: bool,
     told: Vec<(SyncSender<bool>, bool)>,
+    walked: Vec<(SyncSender<Option<Place>>, Option<Place>)>,
+    held: Held,
     learned: Learned,
     stored: u64,
 }
@@ -228,6 +248,7 @@ impl Thread {
                 health.committed = Some(Instant::now());
                 health.commits += 1;
                 health.stored += batch.stored;
+                health.longest.extend(batch.held);
             }
             Err(error) => {
                 if health.failure.is_none() {
@@ -253,6 +274,9 @@ impl Thread {
         for (done, word) in batch.told {
             let _ = done.try_send(word);
         }
+        for (done, next) in batch.walked {
+            let _ = done.try_send(next);
+        }
     }
 
     /// All jobs in one transaction. Jobs that were not begun when it fails stay in `jobs`.
@@ -261,8 +285,10 @@ impl Thread {
         jobs: &mut impl Iterator<Item = Job>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
+        let begun = Instant::now();
         let transaction = self.connection.unchecked_transaction()?;
         for job in jobs {
+            let started = Instant::now();
             match job {
                 Job::Report(delivery, respond) => {
                     batch.touched.push(delivery.header.agent);
@@ -287,18 +313,17 @@ impl Thread {
                     batch.psks = true;
                     psks::rotate(&transaction, &secret, now)?;
                 }
-                Job::Retain(before, done) => {
-                    let mut gone = reports::retain(&transaction, before.reports, RETAIN_STEP)?;
-                    gone += history::retain(&transaction, before.history, RETAIN_STEP)?;
-                    gone += alarms::retain(&transaction, before.history, RETAIN_STEP)?;
-                    vacuum(&transaction)?;
-                    batch.told.push((done, gone > 0));
+                Job::Retain(before, place, done) => {
+                    let next = retention::step(&transaction, before, place)?;
+                    batch.walked.push((done, next));
+                    batch.held.retention = batch.held.retention.max(started.elapsed());
                 }
                 Job::History(History { at, events, map }, done) => {
                     history::append(&transaction, at, &events)?;
                     if let Some(map) = map {
                         history::keep_map(&transaction, at, &map)?;
                     }
+                    batch.held.history = batch.held.history.max(started.elapsed());
                     batch.told.push((done, true));
                 }
                 Job::Work(work, done) => {
@@ -308,7 +333,9 @@ impl Thread {
                 Job::Stop => {}
             }
         }
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        batch.held.transaction = begun.elapsed();
+        Ok(())
     }
 
     /// After a failed transaction: nothing of it may stay in memory, and every sender must know.
@@ -381,14 +408,5 @@ fn publish_psks(connection: &Connection, shared: &SharedPsks) -> Result<(), Stor
         log::info!("psk: generation {now} is the current one, {} are accepted", psks.accepted.len());
     }
     *shared = psks;
-    Ok(())
-}
-
-/// Gives free pages back to the file system, a few at a time. The pragma works only while it is
-/// stepped to its end.
-fn vacuum(connection: &Connection) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_STEP})"))?;
-    let mut rows = statement.query([])?;
-    while rows.next()?.is_some() {}
     Ok(())
 }

@@ -42,6 +42,17 @@ pub struct DatabaseHealth {
     pub commits: u64,
     /// Seconds since the last one that worked.
     pub last_commit_age_s: Option<u64>,
+    /// For how long the writer was held at most since the start (ms): by a transaction, and within one by
+    /// a step of retention and by one of the map's history.
+    pub longest_ms: LongestMs,
+}
+
+/// See [`DatabaseHealth::longest_ms`].
+#[derive(Debug, Serialize)]
+pub struct LongestMs {
+    transaction: u128,
+    retention: u128,
+    history: u128,
 }
 
 impl Health {
@@ -77,6 +88,11 @@ pub fn view(
             failure: writer.failure.clone(),
             commits: writer.commits,
             last_commit_age_s: writer.committed.map(|at| at.elapsed().as_secs()),
+            longest_ms: LongestMs {
+                transaction: writer.longest.transaction.as_millis(),
+                retention: writer.longest.retention.as_millis(),
+                history: writer.longest.history.as_millis(),
+            },
         },
         last_report_age_s: last.map(|seen| (now - seen).max(0) / 1000),
         agents,

@@ -56,7 +56,7 @@ impl Atlas {
 
     /// Keeps the map up with the news until `stop`.
     pub fn keep(&self, news: &Inbox, writer: &Writer, readers: &Readers, fleet: &SharedFleet, stop: &Stop) {
-        let mut keeper = Keeper { atlas: self, writer, readers, fleet, synced: false, unkept: 0 };
+        let mut keeper = Keeper { atlas: self, writer, readers, fleet, stop, synced: false, unkept: 0 };
         keeper.reload();
         let mut settle_at = Instant::now();
         while !stop.is_set() {
@@ -70,11 +70,41 @@ impl Atlas {
     }
 }
 
+/// Whether the whole map is to be kept again after so many changes.
+#[must_use]
+pub fn is_whole_due(changes: usize, state: &State) -> bool {
+    changes >= LEAST_EVENTS.max(state.len() + state.edge_count())
+}
+
+/// Writes changes of the map in short steps, and then the map; true once all is on disk. What is left
+/// when it fails or at a `stop` becomes changes again, from the map that is in the history then.
+#[must_use]
+pub fn write(
+    writer: &Writer,
+    at: i64,
+    events: Vec<Event>,
+    mut map: Option<PackedMap>,
+    stop: impl Fn() -> bool,
+) -> bool {
+    let mut left = events;
+    while !stop() {
+        let rest = left.split_off(left.len().min(EVENTS_STEP));
+        let last = rest.is_empty();
+        let written = writer.history(History { at, events: left, map: map.take_if(|_| last) });
+        if !written || last {
+            return written;
+        }
+        left = rest;
+    }
+    false
+}
+
 struct Keeper<'a> {
     atlas: &'a Atlas,
     writer: &'a Writer,
     readers: &'a Readers,
     fleet: &'a SharedFleet,
+    stop: &'a Stop,
     /// Whether the history holds the map as it was last settled.
     synced: bool,
     /// Changes written since the whole map was.
@@ -105,7 +135,7 @@ impl Keeper<'_> {
         let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
         let agents: Vec<AgentId> = fleet.agents.keys().copied().collect();
         drop(fleet);
-        agents.into_iter().for_each(|id| self.fetch(id));
+        agents.into_iter().take_while(|_| !self.stop.is_set()).for_each(|id| self.fetch(id));
     }
 
     /// Takes an agent's present from the database, or forgets it when it is hidden.
@@ -155,23 +185,12 @@ impl Keeper<'_> {
         }
         self.unkept += events.len();
         let state = self.atlas.state();
-        let whole = self.unkept >= LEAST_EVENTS.max(state.len() + state.edge_count());
+        let whole = is_whole_due(self.unkept, &state);
         let map = whole.then(|| state.map());
         drop(state);
         // Packed here, as it takes long for a large fleet, and the writer has reports to store.
-        let mut map = map.map(|map| PackedMap::of(&map));
-        let mut left = events;
-        self.synced = loop {
-            let rest = left.split_off(left.len().min(EVENTS_STEP));
-            let last = rest.is_empty();
-            let step = History { at, events: left, map: map.take_if(|_| last) };
-            // What fails in the middle becomes changes again, from the map that is in the history then.
-            let written = self.writer.history(step);
-            if !written || last {
-                break written;
-            }
-            left = rest;
-        };
+        self.synced =
+            write(self.writer, at, events, map.map(|map| PackedMap::of(&map)), || self.stop.is_set());
         if self.synced && whole {
             self.unkept = 0;
         }

@@ -104,10 +104,14 @@ impl<'a> Scribe<'a> {
 
     /// The next report of an agent, observed and signed now.
     pub(super) fn next(&mut self, agent: u32) -> Sealed {
+        self.next_at(agent, now_ms())
+    }
+
+    /// The next report of an agent, observed and signed at a moment (ms).
+    pub(super) fn next_at(&mut self, agent: u32, now_ms: i64) -> Sealed {
         let mut memory = self.fleet.agent(agent);
         memory.tick += 1;
         let tick = memory.tick;
-        let now_ms = now_ms();
         let moment = Moment { agent, fleet: self.fleet.len(), tick, now_ms };
         let json = self.template.fill(|field, hole| moment.write(field, hole));
         let number = u64::from(agent);

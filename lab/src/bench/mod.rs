@@ -9,7 +9,7 @@
 //! server      the servers compared                                 account    /proc
 //! measure     one run, one row        compare    the default run   steady     long runs, growth
 //! callgrind   instructions            bars       aims, PASS/MISS   table      for people
-//! agent       what the agent costs its host
+//! agent       what the agent costs its host                     plan     30 days by extrapolation
 //! ```
 
 mod account;
@@ -25,6 +25,7 @@ mod load;
 mod machine;
 mod measure;
 mod options;
+mod plan;
 mod server;
 mod steady;
 mod table;
@@ -86,6 +87,11 @@ fn figures(options: &Options, dir: &Path) -> Result<(Value, Vec<bars::Bar>)> {
         Mode::Grow => {
             let (growth, bars) = steady::grow(options, dir)?;
             (json!({ "growth": growth }), bars)
+        }
+        Mode::Plan => {
+            let (plan, bars) = plan::run(options, dir)?;
+            say(&plan::render(&plan))?;
+            (json!({ "plan": plan }), bars)
         }
         Mode::Callgrind => {
             let (instructions, bars) = callgrind::run(dir)?;

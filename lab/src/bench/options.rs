@@ -12,12 +12,14 @@ MODE (default: the manager saturated and paced, the gate alone, the Python basel
   --steady        one fleet at its pace for long, with readers, then a restart
   --grow          memory per further agent
   --callgrind     instructions per report in the store, under valgrind
+  --plan          30 days planned from a million reports in the store, reads of the past, retention (minutes)
   --agent         what the agent costs its host, in network namespaces (as root; about 6 minutes)
 
 OPTION
   --agents N      agents of the fleet (1000; 100000 for --steady, 2000 further ones for --grow)
   --clients N     client threads (64)
   --seconds N     length of the saturated run and of the paced one (10; 600 for --steady)
+  --reports N     reports of --plan (1000000)
   --rate N        reports per second of the paced run (333; 3333 for --steady)
   --turns N       turns of the agent at its interval (200)
   --interval N    seconds between them (1)
@@ -39,6 +41,8 @@ pub(super) enum Mode {
     Grow,
     /// Instructions in the store.
     Callgrind,
+    /// 30 days by extrapolation.
+    Plan,
     /// The agent on its host.
     Agent,
     /// How to use it.
@@ -58,6 +62,8 @@ pub(super) struct Options {
     pub(super) time: Duration,
     /// Reports per second where there is a pace.
     pub(super) rate: f64,
+    /// Reports that a plan is made from.
+    pub(super) reports: u32,
     /// Turns of the agent at its interval.
     pub(super) turns: u64,
     /// That interval (s).
@@ -77,7 +83,7 @@ impl Options {
         let mut mode = Mode::Compare;
         let mut baseline = true;
         let (mut agents, mut clients, mut seconds, mut rate) = (None, None, None, None);
-        let (mut turns, mut interval, mut many_turns) = (None, None, None);
+        let (mut turns, mut interval, mut many_turns, mut reports) = (None, None, None, None);
         let mut arguments = arguments.iter();
         while let Some(&argument) = arguments.next() {
             let mut number = |max: u32| {
@@ -89,12 +95,14 @@ impl Options {
                 "--steady" => mode = Mode::Steady,
                 "--grow" => mode = Mode::Grow,
                 "--callgrind" => mode = Mode::Callgrind,
+                "--plan" => mode = Mode::Plan,
                 "--agent" => mode = Mode::Agent,
                 "--help" | "-help" | "-h" => mode = Mode::Help,
                 "--no-baseline" => baseline = false,
                 "--agents" => agents = number(200_000)?,
                 "--clients" => clients = number(1000)?,
                 "--seconds" => seconds = number(86_400)?,
+                "--reports" => reports = number(100_000_000)?,
                 "--turns" => turns = number(1_000_000)?,
                 "--interval" => interval = number(3600)?,
                 "--many-turns" => many_turns = number(1_000_000)?,
@@ -116,6 +124,7 @@ impl Options {
             clients: clients.unwrap_or(64),
             time: Duration::from_secs(seconds.unwrap_or(if steady { 600 } else { 10 }).into()),
             rate: rate.unwrap_or(if steady { 3333 } else { 333 }).into(),
+            reports: reports.unwrap_or(1_000_000),
             turns: turns.unwrap_or(200).into(),
             interval_s: interval.unwrap_or(1),
             many_turns: many_turns.unwrap_or(2000).into(),

@@ -198,7 +198,7 @@ impl Drop for Server {
     }
 }
 
-fn database(dir: &Path) -> PathBuf {
+pub(super) fn database(dir: &Path) -> PathBuf {
     dir.join("bench.db")
 }
 

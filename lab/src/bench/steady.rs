@@ -29,7 +29,8 @@ const WINDOWS: u32 = 10;
 /// Seconds between two rounds of the readers.
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// What readers read.
-const PATHS: [&str; 3] = [manager_path::HEALTHCHECK, manager_path::AGENTS, "/"];
+const PATHS: [&str; 5] =
+    [manager_path::HEALTHCHECK, manager_path::AGENTS, "/", "/metrics", "/status/topology?detail=brief"];
 /// Rounds of reports after which an agent's memory in the manager no longer grows: it remembers 120
 /// nonces ([`proto::limits::NONCES`]).
 const ROUNDS: u32 = 125;
@@ -45,7 +46,7 @@ pub(super) struct Window {
     /// CPU of the server as a share of one core.
     cpu: f64,
     /// Longest time of each of [`PATHS`] (ms).
-    reads_ms: [f64; 3],
+    reads_ms: [f64; 5],
     reads_failed: u64,
 }
 
@@ -56,6 +57,9 @@ pub(super) struct Steady {
     /// Reports per second while every agent reported for the first time.
     first_contacts_rate: f64,
     windows: Vec<Window>,
+    /// For how long the manager's writer was held at most (ms): by a transaction, by a step of retention,
+    /// by one of the map's history.
+    longest_ms: [f64; 3],
     /// From starting to a healthy answer that counts all agents.
     restart_s: f64,
     agents_after_restart: u64,
@@ -78,6 +82,7 @@ pub(super) fn run(options: &Options, dir: &Path) -> Result<(Steady, Vec<Bar>)> {
     let before = server.account()?;
     let (outcome, watched) = watch(&server, window, || load.run(&fleet, &Progress::default()))?;
     let mut row = row(&server, &load, &outcome, before, server.account()?);
+    let longest_ms = longest(&server);
     let size = server.stop()?;
     row.database = Some(ratio(size, warmed + row.reports));
     let windows = outcome.windows.iter().zip(watched).map(|(latency, watched)| Window {
@@ -89,7 +94,7 @@ pub(super) fn run(options: &Options, dir: &Path) -> Result<(Steady, Vec<Bar>)> {
     });
     let windows: Vec<_> = windows.collect();
     let (restart_s, agents_after_restart) = restart(options, dir)?;
-    let steady = Steady { row, first_contacts_rate, windows, restart_s, agents_after_restart };
+    let steady = Steady { row, first_contacts_rate, windows, longest_ms, restart_s, agents_after_restart };
     let bars = bars(&steady);
     Ok((steady, bars))
 }
@@ -170,6 +175,15 @@ fn restart(options: &Options, dir: &Path) -> Result<(f64, u64)> {
     Ok((seconds, agents))
 }
 
+/// What the health check says of how long the writer was held.
+fn longest(server: &Server) -> [f64; 3] {
+    let mut client = Client::new(server.address);
+    let health = client.get(manager_path::HEALTHCHECK).map(|answer| serde_json::from_slice(answer.body));
+    let health: serde_json::Value = health.ok().and_then(std::result::Result::ok).unwrap_or_default();
+    ["transaction", "retention", "history"]
+        .map(|what| health["database"]["longest_ms"][what].as_f64().unwrap_or(f64::NAN))
+}
+
 /// The agents that a health check counts, whatever their presence.
 fn agents_in(body: &[u8]) -> u64 {
     let health: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
@@ -184,7 +198,10 @@ const DRIFT: f64 = 1.5;
 
 fn bars(steady: &Steady) -> Vec<Bar> {
     let windows = &steady.windows;
-    let mut bars = vec![Bar::at_most("restart with all agents", steady.restart_s, 5.0, "s")];
+    let mut bars = vec![
+        Bar::at_most("restart with all agents", steady.restart_s, 5.0, "s"),
+        Bar::at_most("writer held by a step of retention", steady.longest_ms[1], 50.0, "ms"),
+    ];
     if let Some(rate) = steady.row.paced {
         bars.push(Bar::at_least("rate held", steady.row.rate, 0.99 * rate, "reports/s"));
     }
@@ -214,6 +231,7 @@ fn bars(steady: &Steady) -> Vec<Bar> {
 
 /// The windows as a table.
 pub(super) fn render(steady: &Steady) -> String {
+    let [transaction, retention, history] = steady.longest_ms;
     let heads = [
         "window",
         "reports",
@@ -225,6 +243,8 @@ pub(super) fn render(steady: &Steady) -> String {
         "health ms",
         "agents ms",
         "page ms",
+        "metrics ms",
+        "map ms",
         "reads failed",
     ];
     let mut table = Table::new(&heads);
@@ -236,9 +256,17 @@ pub(super) fn render(steady: &Steady) -> String {
         table.row(cells);
     }
     format!(
-        "{}\nfirst contacts: {} reports/s; restart: {} s with {} agents\n",
+        "{}\nfirst contacts: {} reports/s; peak RSS {} MB; CPU {} µs/report; database {} B/report\n\
+         the writer was held {} ms at most by a transaction, {} by a step of retention, {} by one of history\n\
+         restart: {} s with {} agents\n",
         table.render(),
         number(steady.first_contacts_rate),
+        number(steady.row.peak_rss_mb),
+        number(steady.row.cpu_us),
+        steady.row.database.map_or_else(|| "-".to_owned(), number),
+        number(transaction),
+        number(retention),
+        number(history),
         number(steady.restart_s),
         steady.agents_after_restart
     )
@@ -278,7 +306,10 @@ pub(super) fn grow(options: &Options, dir: &Path) -> Result<(Growth, Vec<Bar>)> 
     let per_agent = ratio(after.saturating_sub(before) * 1024, further.into());
     let mb = |kb| ratio(kb, 1000) * 1.024;
     let growth = Growth { agents, rss_mb: mb(before), further, further_rss_mb: mb(after), per_agent };
-    Ok((growth, vec![Bar::at_most("memory per further agent", per_agent, 3072.0, "B")]))
+    // The manager keeps each agent's last whole report, to which the next ones are the difference.
+    let beyond = per_agent - ratio(u64::try_from(super::fleet::report_len()?).unwrap_or(0), 1);
+    let bar = Bar::at_most("memory per further agent beyond its last report", beyond, 3072.0, "B");
+    Ok((growth, vec![bar]))
 }
 
 #[cfg(test)]
@@ -300,6 +331,7 @@ mod tests {
             row: Row { paced: Some(100.0), rate: 99.5, ..Row::default() },
             first_contacts_rate: 1.0,
             windows: vec![window(90.0, 9.0), window(100.0, 2.0), window(100.0, 2.0), last, window(1.0, 4.0)],
+            longest_ms: [40.0, 10.0, 20.0],
             restart_s: 4.0,
             agents_after_restart: 1,
         };

@@ -141,7 +141,7 @@ fn empty(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let Some(half) = side.half.filter(|half| half.shape.allowed_ips.is_empty()) else { continue };
             let (name, interface, key) = (facts.name(side.id), side.interface, half.shape.peer);
             let peer = peer_name(facts, key);
-            let lost = side.peer.map(|peer| peer.lost.clone()).unwrap_or_default();
+            let lost = side.peer.map(|peer| peer.lost().to_vec()).unwrap_or_default();
             let mut thief = None;
             facts.state.each_peer(side.id, |nic, other, allowed| {
                 let has = |lost: &Cidr| allowed.iter().any(|is| network(is) == network(lost));
@@ -309,9 +309,9 @@ fn not_reciprocal(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 /// D23.
 fn changed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        for (interface, device) in &watch.devices {
-            for (key, peer) in &device.peers {
-                let Some((at, before)) = &peer.allowed_changed else { continue };
+        for (interface, device) in watch.devices.iter() {
+            for (key, peer) in device.peers.iter() {
+                let Some((at, before)) = peer.allowed_changed() else { continue };
                 if facts.now - at > RECENT {
                     continue;
                 }

@@ -125,16 +125,16 @@ fn roaming(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             let subject = format!("{} at {}", tunnel.edge.shape.id, side.id);
             let field = format!("wireguard[{}].peers[{}].endpoint", side.interface, half.shape.peer);
             let is = half.shape.endpoint.as_deref().unwrap_or("nowhere");
-            if peer.moves.len() > MOVES {
+            if peer.moves().len() > MOVES {
                 let finding = Finding::new("ENDPOINT_FLAPPING", &subject)
                     .say(format!("{name} sees {whom} at ever-changing addresses."))
                     .because(format!("two hosts use {whom}'s key, or {whom} changes between two networks"))
                     .next(format!("on {whom}: check that its private key is on no other host; on {name}: wg show {} endpoints, several times", side.interface))
-                    .proof([facts.proof(side.id, field, format!("{} changes of address within 15 minutes; now at {is}", peer.moves.len()))])
+                    .proof([facts.proof(side.id, field, format!("{} changes of address within 15 minutes; now at {is}", peer.moves().len()))])
                     .of(tunnel.agents())
                     .every(facts.interval(&tunnel.agents()));
                 found.push(finding);
-            } else if let Some((_, was)) = peer.moved.as_ref().filter(|(at, _)| facts.now - at <= RECENT) {
+            } else if let Some((_, was)) = peer.moved().filter(|(at, _)| facts.now - at <= RECENT) {
                 let finding = Finding::new("ENDPOINT_ROAMED", &subject)
                     .say(format!("{name} sees {whom} at another address now."))
                     .because(format!(

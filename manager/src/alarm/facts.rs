@@ -313,7 +313,7 @@ impl Tunnel<'_> {
             subjects.extend(carrier.map(|carrier| format!("{}/{carrier}", side.id)));
             // A card without a link has often lost its routes too, and with them what says that it
             // carries the tunnel.
-            let down = side.host.watch.into_iter().flat_map(|watch| &watch.links);
+            let down = side.host.watch.into_iter().flat_map(|watch| watch.links.iter());
             let down = down.filter(|(_, link)| link.was_used && !link.has_link);
             subjects.extend(down.map(|(name, _)| format!("{}/{name}", side.id)));
         }

@@ -13,7 +13,7 @@ const GATEWAY_RECENT: i64 = 30 * 60_000;
 
 fn links(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        for (nic, link) in &watch.links {
+        for (nic, link) in watch.links.iter() {
             let (name, subject) = (facts.name(id), format!("{id}/{nic}"));
             let new = |code| Finding::new(code, &subject).of([id]).every(watch.interval_s);
             let was_used = link.was_used || facts.watches.assumes("LINK_DOWN", &subject);

@@ -26,6 +26,7 @@ mod delivery;
 mod endpoint;
 pub mod engine;
 pub mod facts;
+pub mod few;
 mod host;
 mod identity;
 pub mod keeper;

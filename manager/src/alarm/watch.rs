@@ -10,6 +10,7 @@ use proto::report::{
     TABLE_MAIN, WireGuardDevice, WireGuardPeer,
 };
 
+use super::few::Few;
 use super::recall::Recalled;
 use crate::topology::{Receipt, State};
 
@@ -87,9 +88,9 @@ pub struct Watch {
     /// Addresses that do not answer, with their interface, and whether they are known to have answered.
     pub failed: Vec<(IpAddr, String, bool)>,
     /// WireGuard devices by name.
-    pub devices: BTreeMap<String, DeviceWatch>,
+    pub devices: Few<String, DeviceWatch>,
     /// Network cards by name.
-    pub links: BTreeMap<String, LinkWatch>,
+    pub links: Few<String, LinkWatch>,
     /// Routes into WireGuard interfaces where no AllowedIPs hold their destination.
     pub stray_routes: Vec<(String, Cidr)>,
     /// AllowedIPs that no route leads into their interface, with the interface that it leads to.
@@ -127,7 +128,7 @@ pub struct DeviceWatch {
     /// Bytes that came out of it.
     pub rx_bytes: Rise,
     /// Its peers.
-    pub peers: HashMap<PublicKey, PeerWatch>,
+    pub peers: Few<PublicKey, PeerWatch>,
 }
 
 /// A counter and its last two increases.
@@ -152,12 +153,36 @@ impl DeviceWatch {
 }
 
 impl PeerWatch {
+    /// Prefixes that went from it, and when (ms).
+    #[must_use]
+    pub fn lost(&self) -> &[(Cidr, i64)] {
+        self.past.as_ref().map_or(&[], |past| &past.lost)
+    }
+
+    /// When its AllowedIPs changed (ms), and what they were.
+    #[must_use]
+    pub fn allowed_changed(&self) -> Option<(i64, &[Cidr])> {
+        self.past.as_ref()?.allowed_changed.as_ref().map(|(at, was)| (*at, &**was))
+    }
+
+    /// When it moved to another address (ms), and where it was before.
+    #[must_use]
+    pub fn moved(&self) -> Option<(i64, &str)> {
+        self.past.as_ref()?.moved.as_ref().map(|(at, was)| (*at, &**was))
+    }
+
+    /// When its address changed lately (ms).
+    #[must_use]
+    pub fn moves(&self) -> &[i64] {
+        self.past.as_ref().map_or(&[], |past| &past.moves)
+    }
+
     fn is_odd(&self, now: i64) -> bool {
         let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
-        recent(self.allowed_changed.as_ref().map(|(at, _)| *at))
-            || recent(self.moved.as_ref().map(|(at, _)| *at))
+        recent(self.allowed_changed().map(|(at, _)| at))
+            || recent(self.moved().map(|(at, _)| at))
             || self.churn > 3
-            || self.deaf >= 2 && self.handshake_at.is_some_and(|at| now / 1000 - at <= LATELY_S)
+            || self.deaf >= 2 && now / 1000 - i64::from(self.handshake_at) <= LATELY_S
             || self.busy > 0 && self.quiet > 3
     }
 }
@@ -188,29 +213,33 @@ impl Rise {
 #[derive(Debug, Clone, Default)]
 pub struct PeerWatch {
     /// AllowedIPs that it has, or had before they were taken from it.
-    pub allowed: Vec<Cidr>,
-    /// Prefixes that went from it, and when (ms).
-    pub lost: Vec<(Cidr, i64)>,
-    /// When its AllowedIPs changed (ms), and what they were.
-    pub allowed_changed: Option<(i64, Vec<Cidr>)>,
-    endpoint: Option<String>,
-    /// Where it was before, and when it moved to another address (ms).
-    pub moved: Option<(i64, String)>,
-    /// When its address changed lately (ms).
-    pub moves: Vec<i64>,
-    handshake_at: Option<i64>,
+    pub allowed: Box<[Cidr]>,
+    endpoint: Option<Box<str>>,
+    /// What of it changed lately, if anything did.
+    past: Option<Box<PeerPast>>,
+    /// Seconds; 0 for none.
+    handshake_at: u32,
     /// Reports in a row that each brought a new handshake.
-    pub churn: u16,
-    rx: u64,
-    tx: u64,
+    pub churn: u8,
     /// Reports in a row with data both ways.
-    pub busy: u16,
+    pub busy: u8,
     /// Reports since, without any.
-    pub quiet: u16,
+    pub quiet: u8,
     /// Reports in a row with data sent.
     pub sending: u8,
     /// Reports in a row with nothing received at all.
     pub deaf: u8,
+    rx: u64,
+    tx: u64,
+}
+
+/// What changed of a WireGuard peer.
+#[derive(Debug, Clone, Default)]
+struct PeerPast {
+    lost: Vec<(Cidr, i64)>,
+    allowed_changed: Option<(i64, Box<[Cidr]>)>,
+    moved: Option<(i64, Box<str>)>,
+    moves: Vec<i64>,
 }
 
 /// What is remembered of a network card.
@@ -302,7 +331,7 @@ impl Watches {
     pub fn note(&mut self, receipt: &Receipt, report: &Report) {
         let old = self.agents.remove(&receipt.agent);
         let watch = Watch::build(old.as_ref(), receipt, report);
-        for (name, device) in &watch.devices {
+        for (name, device) in watch.devices.iter() {
             let Some((at, before)) = device.key_changed.filter(|(at, _)| *at == receipt.received_at) else {
                 continue;
             };
@@ -367,8 +396,8 @@ impl Watch {
             way_out_before: old.and_then(|old| old.way_out_before.clone()),
             neighbours: Vec::new(),
             failed: Vec::new(),
-            devices: BTreeMap::new(),
-            links: BTreeMap::new(),
+            devices: Few::default(),
+            links: Few::default(),
             stray_routes: stray_routes(report),
             stray_prefixes: stray_prefixes(report),
             way_out,
@@ -395,19 +424,22 @@ impl Watch {
             watch.dropped_at = Some((now, report.delivery.dropped - old.dropped));
         }
         watch.take_neighbours(old, report);
-        for device in &system.wireguard {
+        let devices = system.wireguard.iter().map(|device| {
             let interface = system.interfaces.iter().find(|interface| interface.name == device.name);
             let before = old.and_then(|old| old.devices.get(&device.name));
-            let entry = device_watch(before, device, interface, report, now);
-            watch.devices.insert(device.name.clone(), entry);
-        }
-        for interface in &system.interfaces {
-            if matches!(interface.kind, InterfaceKind::Physical | InterfaceKind::Wireless) {
-                let before = old.and_then(|old| old.links.get(&interface.name));
-                let same = same_boot.is_some() && system.uptime_s >= old.map_or(0, |old| old.uptime_s);
-                watch.links.insert(interface.name.clone(), link_watch(before, interface, same, now));
-            }
-        }
+            (device.name.clone(), device_watch(before, device, interface, report, now))
+        });
+        watch.devices = Few::of(devices);
+        let is_card = |interface: &&Interface| {
+            matches!(interface.kind, InterfaceKind::Physical | InterfaceKind::Wireless)
+        };
+        let cards: Vec<&Interface> = system.interfaces.iter().filter(is_card).collect();
+        let links = cards.into_iter().map(|interface| {
+            let before = old.and_then(|old| old.links.get(&interface.name));
+            let same = same_boot.is_some() && system.uptime_s >= old.map_or(0, |old| old.uptime_s);
+            (interface.name.clone(), link_watch(before, interface, same, now))
+        });
+        watch.links = Few::of(links);
         watch
     }
 
@@ -502,49 +534,42 @@ fn device_watch(
         watch.tx_errors.push(interface.counters.tx_errors);
         watch.rx_bytes.push(interface.counters.rx_bytes);
     }
-    for peer in &device.peers {
+    let peers = device.peers.iter().map(|peer| {
         let before = old.and_then(|old| old.peers.get(&peer.public_key));
-        watch.peers.insert(peer.public_key, peer_watch(before, peer, report, now));
-    }
+        (peer.public_key, peer_watch(before, peer, report, now))
+    });
+    watch.peers = Few::of(peers);
     watch
 }
 
 fn peer_watch(old: Option<&PeerWatch>, peer: &WireGuardPeer, report: &Report, now: i64) -> PeerWatch {
     let age_s = peer.handshake_age_s.and_then(|age| i64::try_from(age).ok());
     // To the second, on the agent's clock; a second's rounding either way is the same handshake.
-    let handshake_at = age_s.map(|age| report.observed_at / 1000 - age);
+    let handshake_at = age_s.and_then(|age| u32::try_from(report.observed_at / 1000 - age).ok());
     let mut watch = PeerWatch {
-        allowed: peer.allowed_ips.clone(),
-        endpoint: peer.endpoint.clone(),
-        handshake_at,
+        allowed: peer.allowed_ips.as_slice().into(),
+        endpoint: peer.endpoint.as_deref().map(Box::from),
+        handshake_at: handshake_at.unwrap_or(0),
         rx: peer.rx_bytes,
         tx: peer.tx_bytes,
         ..PeerWatch::default()
     };
     let Some(old) = old else { return watch };
-    watch.lost.clone_from(&old.lost);
-    watch.allowed_changed.clone_from(&old.allowed_changed);
-    let (mut was, mut is) = (old.allowed.clone(), peer.allowed_ips.clone());
-    was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
-    is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
-    if was != is {
-        let gone = was.iter().filter(|prefix| !is.contains(prefix)).map(|prefix| (*prefix, now));
-        watch.lost = gone.take(MOMENTS).collect();
-        watch.allowed_changed = Some((now, old.allowed.clone()));
+    watch.past = old.past.clone().map(|mut past| {
+        past.moves.retain(|at| now - at <= WINDOW);
+        past
+    });
+    if old.allowed != watch.allowed {
+        take_allowed(&mut watch, old, now);
     }
-    watch.moves.clone_from(&old.moves);
-    watch.moves.retain(|at| now - at <= WINDOW);
-    watch.moved.clone_from(&old.moved);
-    if let (Some(was), Some(is)) = (&old.endpoint, &peer.endpoint)
+    if let (Some(was), Some(is)) = (&old.endpoint, &watch.endpoint)
         && host_of(was) != host_of(is)
     {
-        watch.moved = Some((now, was.clone()));
-        push(&mut watch.moves, now);
+        let past = watch.past.get_or_insert_default();
+        past.moved = Some((now, was.clone()));
+        push(&mut past.moves, now);
     }
-    let renewed = match (old.handshake_at, handshake_at) {
-        (Some(was), Some(is)) => is > was + 2,
-        _ => false,
-    };
+    let renewed = old.handshake_at > 0 && watch.handshake_at > old.handshake_at + 2;
     watch.churn = if renewed { old.churn.saturating_add(1) } else { 0 };
     let (rx, tx) = (peer.rx_bytes.checked_sub(old.rx), peer.tx_bytes.checked_sub(old.tx));
     // More than any sum of handshakes and keepalives within one interval.
@@ -559,6 +584,19 @@ fn peer_watch(old: Option<&PeerWatch>, peer: &WireGuardPeer, report: &Report, no
         _ => {}
     }
     watch
+}
+
+/// Takes AllowedIPs that are others than before, or the same in another order.
+fn take_allowed(watch: &mut PeerWatch, old: &PeerWatch, now: i64) {
+    let (mut was, mut is) = (old.allowed.to_vec(), watch.allowed.to_vec());
+    was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
+    is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
+    if was != is {
+        let past = watch.past.get_or_insert_default();
+        let gone = was.iter().filter(|prefix| !is.contains(prefix)).map(|prefix| (*prefix, now));
+        past.lost = gone.take(MOMENTS).collect();
+        past.allowed_changed = Some((now, old.allowed.clone()));
+    }
 }
 
 /// The address of an endpoint, without its port.

@@ -23,11 +23,11 @@ pub(super) const RULES: &[Rule] = &[
 /// How long a change is shown (ms).
 pub(super) const RECENT: i64 = 10 * 60_000;
 /// Data both ways in so many reports in a row make a tunnel one that always carries data: an hour.
-const ALWAYS_BUSY: u16 = 120;
+const ALWAYS_BUSY: u8 = 120;
 /// And none in so many is news: ten minutes.
-const QUIET: u16 = 20;
+const QUIET: u8 = 20;
 /// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
-const CHURN: u16 = 6;
+const CHURN: u8 = 6;
 /// Reports of two hosts further apart than an interval and this (ms) are not of the same time.
 const SKEWED: i64 = 1_000;
 /// Loss (percent) that is told.
@@ -450,7 +450,7 @@ fn interface_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn recent_changes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
         let name = facts.name(id);
-        for (interface, device) in &watch.devices {
+        for (interface, device) in watch.devices.iter() {
             let subject = format!("{id}/{interface}");
             if let (Some((at, before)), Some(key)) = (device.key_changed, device.key)
                 && facts.now - at <= RECENT

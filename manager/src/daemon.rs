@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gate::{Gate, Limits, Stop, listen, raise_nofile, start_log};
 use proto::limits::ENVELOPE_MAX;
@@ -30,6 +30,8 @@ use crate::sweep;
 
 /// How long requests under way may take when the daemon is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a receiver of notifications may take to answer what was sent when the manager is to stop.
+const NOTIFY_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT. Everything acknowledged is on disk when it returns.
 ///
@@ -81,7 +83,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         database: config.database.clone(),
         started,
     };
-    let mut keepers = vec![
+    let keepers = vec![
         spawn("psk", {
             let (writer, health, stop) = (writer.clone(), Arc::clone(&psk_health), stop.clone());
             move || psks::keep(&source, &writer, &nudged, &health, &stop)
@@ -101,12 +103,16 @@ pub fn run(config: &Config) -> Result<(), Error> {
             move || alarm::keeper::keep(&alarms, &stop)
         }),
     ];
-    keepers.extend(config.notify.iter().map(|(url, kind)| {
-        let target = Target { url: url.clone(), kind: *kind, authorities: authorities.clone() };
-        let (writer, failures, stop) = (writer.clone(), Arc::clone(&failures), stop.clone());
-        let secret = notify_secret.clone();
-        spawn("notify", move || alarm::notify::keep(&target, secret.as_ref(), &writer, &failures, &stop))
-    }));
+    let notifiers: Vec<_> = config
+        .notify
+        .iter()
+        .map(|(url, kind)| {
+            let target = Target { url: url.clone(), kind: *kind, authorities: authorities.clone() };
+            let (writer, failures, stop) = (writer.clone(), Arc::clone(&failures), stop.clone());
+            let secret = notify_secret.clone();
+            spawn("notify", move || alarm::notify::keep(&target, secret.as_ref(), &writer, &failures, &stop))
+        })
+        .collect();
     let counters: Arc<OnceLock<_>> = Arc::default();
     let context = Arc::new(Context {
         config: config.clone(),
@@ -141,6 +147,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
     stop.trigger();
     for keeper in keepers {
         let _ = keeper.map(JoinHandle::join);
+    }
+    // A receiver may hang for long; what it did not answer is sent again after the next start.
+    let until = Instant::now() + NOTIFY_GRACE;
+    while notifiers.iter().flatten().any(|thread| !thread.is_finished()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
     }
     writer.stop();
     let _ = writing.join();

@@ -178,7 +178,7 @@ fn each_is_delivered_once_and_in_order_over_a_kill() {
 #[test]
 fn a_receiver_that_fails_gets_the_same_message_until_it_takes_it() {
     let receiver = Receiver::start(Mood::Answers(500));
-    let manager = start(&receiver, &[]);
+    let mut manager = start(&receiver, &[]);
     let fleet = Fleet::start(&manager);
     fleet.share([1]);
     let got = receiver.wait("three attempts", |got| got.len() >= 3);
@@ -194,6 +194,14 @@ fn a_receiver_that_fails_gets_the_same_message_until_it_takes_it() {
     receiver.set(Mood::Answers(200));
     wait_events(&receiver, &[firing(1), firing(2)]);
     assert!(manager.log().contains("it answered 500"), "{}", manager.log());
+    // One that hangs does not keep the manager from stopping.
+    receiver.set(Mood::Hangs);
+    let before = receiver.all().len();
+    fleet.share([]);
+    receiver.wait("a message that hangs", |got| got.len() > before);
+    let start = Instant::now();
+    assert!(manager.terminate().success(), "{}", manager.log());
+    assert!(start.elapsed() < Duration::from_secs(8), "it took {:?} to stop", start.elapsed());
 }
 
 #[test]

@@ -101,7 +101,13 @@ pub const CODES: &[Entry] = &[
         TWO,
         "what one host sends arrives, and the answers do not come back or are not understood",
     ),
-    entry("PSK_MISMATCH", Warning, TWO, TWO, "a WireGuard preshared key is set at one end only"),
+    entry(
+        "PSK_MISMATCH",
+        Warning,
+        TWO,
+        TWO,
+        "a WireGuard preshared key is set at one end only, or the two ends have different ones",
+    ),
     entry(
         "TUNNEL_DOWN",
         Warning,

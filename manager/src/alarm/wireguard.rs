@@ -4,13 +4,12 @@
 use super::allowed_ips::has_twin;
 use super::endpoint::drifted;
 use super::facts::{Facts, Side, Tunnel};
-use super::{Finding, Rule};
+use super::{Finding, Rule, psk};
 use crate::topology::{EdgeState, Relation};
 
 pub(super) const RULES: &[Rule] = &[
     one_sided,
     orphan_key,
-    psk_mismatch,
     no_path,
     tunnel_down,
     tunnel_loss,
@@ -128,38 +127,10 @@ fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-fn psk_mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (tunnel, [a, b]) in facts.confirmed() {
-        let [Some(x), Some(y)] = [a.half, b.half] else { continue };
-        if x.shape.has_psk == y.shape.has_psk {
-            continue;
-        }
-        let (has, lacks) = if x.shape.has_psk { (a, b) } else { (b, a) };
-        let (name, other) = (facts.name(has.id), facts.name(lacks.id));
-        let Some(key) = has.key() else { continue };
-        let finding = Finding::new("PSK_MISMATCH", &tunnel.edge.shape.id)
-            .say(format!("{name} has a preshared key for {other}, {other} has none for {name}: no handshake can succeed."))
-            .because("the preshared key was set or removed at one end only")
-            .next(format!(
-                "on {other}: wg set {} peer {key} preshared-key FILE, with the key that {name} has",
-                lacks.interface
-            ))
-            .proof([has.proof(facts, Some(&lacks)), lacks.proof(facts, Some(&has))])
-            .of(tunnel.agents())
-            .under(tunnel.stands_on())
-            .every(facts.interval(&tunnel.agents()));
-        found.push(finding);
-    }
-}
-
 /// Whether one of the two keys is on several devices: packets go to whichever spoke last, and that has
 /// an alarm of its own.
 fn is_shared(facts: &Facts<'_>, ends: [&Side<'_>; 2]) -> bool {
     ends.iter().filter_map(|side| side.key()).any(|key| has_twin(facts, key))
-}
-
-fn has_psk_mismatch([a, b]: [&Side<'_>; 2]) -> bool {
-    a.half.zip(b.half).is_some_and(|(a, b)| a.shape.has_psk != b.shape.has_psk)
 }
 
 /// Between which ends packets get lost.
@@ -215,7 +186,12 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, ends) in facts.confirmed() {
         let [a, b] = &ends;
         let down = |side: &Side<'_>| side.nic.is_some_and(|nic| !nic.up);
-        if has_psk_mismatch([a, b]) || down(a) || down(b) || is_looped(tunnel) || is_shared(facts, [a, b]) {
+        if psk::is_mismatch(tunnel, [a, b])
+            || down(a)
+            || down(b)
+            || is_looped(tunnel)
+            || is_shared(facts, [a, b])
+        {
             continue;
         }
         let Some((from, to, how)) = broken(facts.now, ends) else { continue };
@@ -303,7 +279,7 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         if !is_down || !wanted || interface_down {
             continue;
         }
-        if has_psk_mismatch([a, b])
+        if psk::is_mismatch(tunnel, [a, b])
             || broken(facts.now, ends).is_some()
             || is_looped(tunnel)
             || has_drifted(facts, ends)

@@ -120,11 +120,11 @@ pub(crate) fn endpoint_in_own_tunnel(case: &'static str) -> Vec<Row> {
     stage.rows()
 }
 
-/// `oak` starts with the clock of two hours ago, as a router without a battery does, and is set right.
+/// `oak` starts with a clock two hours behind, as a router without a battery does, and is set right.
 pub(crate) fn wrong_clock(case: &'static str) -> Vec<Row> {
     let mesh = trio();
     let stage = Stage::set(case, &mesh, &["hub", "ash"], 2);
-    let library = clock_off(&mesh, -7200);
+    let library = clock_off(&mesh, -7260);
     let fault = now_ms();
     stage.start_agent_with("oak", &[("LD_PRELOAD", library.to_str().unwrap())]);
     stage.manager.wait_agent("oak", "a report", |agent| agent["presence"] == "online");

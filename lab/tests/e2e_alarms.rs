@@ -33,7 +33,6 @@ const CASES: &[(&str, Case)] = &[
     ("path blocked one way, one end calls", paths::forward_blocked),
     ("return path blocked, one end calls", paths::return_blocked),
     ("path blocked one way, both ends call", paths::one_way_blocked),
-    ("preshared keys differ", peers::preshared_keys_differ),
     ("peer removed on one side", peers::removed),
     ("preshared key on one side only", peers::preshared_key),
     ("key rotated on one side", peers::key_rotated),

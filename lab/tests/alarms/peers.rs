@@ -48,28 +48,6 @@ pub(crate) fn preshared_key(case: &'static str) -> Vec<Row> {
     stage.rows()
 }
 
-/// Preshared keys at both ends that are not the same: nothing shows it before the session ends.
-pub(crate) fn preshared_keys_differ(case: &'static str) -> Vec<Row> {
-    let mesh = trio();
-    let stage = Stage::set(case, &mesh, TRIO, 10);
-    let set = |host: &str, peer: &str, key: &str| {
-        let line = ["wg", "set", "wg0", "peer", &stage.key(peer), "preshared-key", "/dev/stdin"];
-        stage.host(host).run_with(&line, key).unwrap();
-    };
-    let keys = [(); 2].map(|()| KeyPair::generate().unwrap().private);
-    let fault = now_ms();
-    set("ash", "oak", &keys[0]);
-    set("oak", "ash", &keys[1]);
-    let alarm = stage.fires(fault, "PSK_MISMATCH", &["ash", "oak"]);
-    assert!(alarm["sentence"].as_str().unwrap().ends_with("their preshared keys differ."), "{alarm:#}");
-    stage.dwell(30);
-    let mend = now_ms();
-    set("oak", "ash", &keys[0]);
-    stage.ends(mend, &alarm);
-    stage.only(&["PSK_MISMATCH"]);
-    stage.rows()
-}
-
 /// `oak` gets a new key; `hub` and `ash` are told of it later.
 pub(crate) fn key_rotated(case: &'static str) -> Vec<Row> {
     let mesh = trio();

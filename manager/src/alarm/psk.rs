@@ -16,14 +16,14 @@ fn is_at_one_end([a, b]: [&Side<'_>; 2]) -> bool {
     a.half.zip(b.half).is_some_and(|(a, b)| a.shape.has_psk != b.shape.has_psk)
 }
 
-/// Both have one, both get the other's initiations (148 bytes each) and answer them, and the answers,
-/// which are the first that the key is needed for, are not understood: they do not count as received.
-fn differ(tunnel: &Tunnel<'_>, ends: [&Side<'_>; 2]) -> bool {
-    let is_met = |side: &Side<'_>| {
-        let has = side.half.is_some_and(|half| half.shape.has_psk);
-        has && side.delta().is_some_and(|(rx, tx)| rx > 0 && rx % 148 == 0 && tx > 0)
-    };
-    tunnel.edge.shape.state != EdgeState::Up && ends.into_iter().all(is_met)
+/// Both have one, initiations (148 bytes each) arrive and are answered, and there never was a handshake:
+/// the answers, which are the first that the key is needed for, are not understood and do not count as
+/// received. Once there was a handshake a path that is blocked is as likely.
+fn differ(tunnel: &Tunnel<'_>, [a, b]: [&Side<'_>; 2]) -> bool {
+    let has = |side: &Side<'_>| side.half.is_some_and(|half| half.shape.has_psk);
+    let answers = |side: &Side<'_>| side.delta().is_some_and(|(rx, tx)| rx > 0 && rx % 148 == 0 && tx > 0);
+    let met = answers(a) && (answers(b) || b.is_unanswered()) || answers(b) && a.is_unanswered();
+    tunnel.edge.shape.state == EdgeState::Never && has(a) && has(b) && met
 }
 
 fn mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
@@ -43,8 +43,8 @@ fn mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 .because("the preshared key was set or removed at one end only")
         } else {
             finding
-                .say(format!("{name} and {whom} hear each other's handshakes and do not understand the answers: their preshared keys differ."))
-                .because("the preshared key was changed at one end only, or miscopied")
+                .say(format!("Handshakes between {name} and {whom} arrive, and the answers are not understood: their preshared keys differ."))
+                .because("the preshared key was miscopied at one end; or a firewall drops the answers")
         };
         let finding = finding
             .next(format!(

@@ -154,11 +154,17 @@ fn broken<'a>(now: i64, [a, b]: [Side<'a>; 2]) -> Option<(Side<'a>, Side<'a>, Br
     // One that keeps the tunnel alive calls by itself; by that, not by what it happened to send
     // lately, so that one fault keeps one name.
     let calls = |side: &Side<'_>| side.half.is_some_and(|half| half.shape.keepalive_s.is_some());
-    if calls(&from) || !calls(&to) && !to.is_unanswered() {
+    // With preshared keys, answers that arrive and are not understood look the same.
+    let keyed = to.is_unanswered() && [&from, &to].iter().all(|side| has_psk(side));
+    if !keyed && calls(&from) || !calls(&to) && !to.is_unanswered() {
         Some((from, to, Broken::Forward))
     } else {
         Some((to, from, Broken::Return))
     }
+}
+
+fn has_psk(side: &Side<'_>) -> bool {
+    side.half.is_some_and(|half| half.shape.has_psk)
 }
 
 /// Whether what `from` sends does not reach `to`, by what both last reported: data in two reports of
@@ -219,7 +225,7 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 }))
                 .next(format!("on {name}: ping {}; then on {other}: tcpdump -ni any udp port {port}", host_part(&at))),
             Broken::Return => Finding::new("NO_RETURN_PATH", &tunnel.edge.shape.id)
-                .say(format!("What {name} sends through the tunnel reaches {other}, but {other}'s answers do not reach {name}."))
+                .say(format!("What {name} sends through the tunnel reaches {other}, but {other}'s answers do not reach {name}{}.", if has_psk(&from) { " or are not understood" } else { "" }))
                 .because(clock.unwrap_or_else(|| {
                     let psk = from.half.is_some_and(|half| half.shape.has_psk);
                     let psk = if psk { ", or the preshared keys of the two differ" } else { "" };

@@ -270,7 +270,7 @@ impl<'a> Fleet<'a> {
             "receive" => (50_000, 32),
             "unanswered" => (0, 6 * 148),
             "answers" => (6 * 148, 6 * 92),
-            "answers and calls" => (6 * 148, 6 * 92 + 6 * 148),
+            "answers and calls" | "misunderstood" => (6 * 148, 6 * 92 + 6 * 148),
             "quiet" | "never" => (0, 0),
             _ => (64, 64),
         };
@@ -279,7 +279,7 @@ impl<'a> Fleet<'a> {
         peer.2 = match flow {
             "alive" | "data" | "send" | "receive" => Some(renewed.max(peer.2.unwrap_or(0))),
             "churn" => Some(second - 3),
-            "never" => None,
+            "never" | "misunderstood" => None,
             _ => peer.2,
         };
         *peer

@@ -4,7 +4,7 @@
 //! its own time, signed; from then on the agent adds the difference to whatever its own clock says,
 //! until the two agree again because someone set the host's clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -26,7 +26,7 @@ impl Moment {
     #[must_use]
     pub fn now() -> Self {
         let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME)
-            .map_or(0, |time| time.tv_sec().saturating_mul(1000).saturating_add(time.tv_nsec() / 1_000_000));
+            .map_or(0, |time| i64::try_from(Duration::from(time).as_millis()).unwrap_or(i64::MAX));
         Self { wall: millis(SystemTime::now()), uptime }
     }
 }

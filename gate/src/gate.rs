@@ -188,7 +188,7 @@ impl Front {
                     Trouble::Nobody => return,
                     Trouble::ThatClient => {}
                     // One that is dropped leaves its descriptor to the next.
-                    Trouble::Exhausted if self.table.evict() => {}
+                    Trouble::Exhausted if self.table.evict(None) => {}
                     Trouble::Exhausted => return self.pause(&error),
                 },
             }
@@ -201,7 +201,7 @@ impl Front {
             return;
         }
         let mut conn = Conn::new(sock, peer, self.now, &self.limits);
-        if self.table.len() >= self.limits.connections && !self.table.evict() {
+        if self.table.len() >= self.limits.connections && !self.table.evict(Some(peer.ip())) {
             self.part_with(&mut conn, Refusal::Busy);
             return;
         }

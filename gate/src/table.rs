@@ -4,6 +4,7 @@ use crate::conn::{Conn, State};
 use crate::evict::{Candidate, largest, oldest_of_busiest};
 use crate::stats::Counters;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,9 +63,10 @@ impl Table {
         Some(conn)
     }
 
-    /// Drops one connection to make room; false when all that is open is being worked on.
-    pub(crate) fn evict(&mut self) -> bool {
-        self.drop_victim(oldest_of_busiest(self.candidates()))
+    /// Drops one connection to make room, for `newcomer` where it is known; false when all that could
+    /// make room for it is being worked on.
+    pub(crate) fn evict(&mut self, newcomer: Option<IpAddr>) -> bool {
+        self.drop_victim(oldest_of_busiest(self.candidates(), newcomer))
     }
 
     /// Brings the bytes held back to `limit` as far as connections may be dropped for it.
@@ -92,11 +94,11 @@ impl Table {
 
     /// What a worker has is not dropped: the work would be done for nothing, and its slot is freed soon.
     fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        let droppable = self.conns.iter().filter(|(_, conn)| !matches!(conn.state, State::Working { .. }));
-        droppable.map(|(&id, conn)| Candidate {
+        self.conns.iter().map(|(&id, conn)| Candidate {
             id,
             source: conn.peer.ip(),
             since: conn.since,
+            droppable: !matches!(conn.state, State::Working { .. }),
             held: conn.counted,
         })
     }
@@ -148,7 +150,7 @@ mod tests {
         table.slim(0);
         assert!(table.get_mut(small).is_none(), "what is worked on stays");
         assert_eq!((table.len(), table.buffered()), (1, 9000));
-        assert!(!table.evict());
+        assert!(!table.evict(None));
         table.remove(working);
         let stats = table.counters.snapshot();
         assert_eq!((stats.open, stats.buffered, stats.evicted), (0, 0, 2));

@@ -46,7 +46,8 @@ fn h1_descriptor_exhaustion() {
 #[test]
 fn h1_h2_connection_cap() {
     let words = survives("connections=64", 32, |v, probe| {
-        idle_connections(v.address, 500, Duration::from_secs(1), probe)
+        // From the attacker's own address and slow to speak, an honest one may be the oldest: it asks again.
+        idle_connections(v.address, 500, Duration::from_secs(1), &|| probe().or_else(|_| probe()))
     });
     assert!(!words.contains(" evicted: 0,"), "{words}");
 }

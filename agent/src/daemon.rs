@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use gate::{Gate, Limits, Reply, Request, Stop};
+use gate::{Gate, Limits, NEWCOMERS, Reply, Request, Stop};
 use proto::limits;
 use proto::psk::{self, PskError, Secret};
 
@@ -197,7 +197,7 @@ fn gate_limits(nofile: u64) -> Limits {
         body_for: api::body_limit,
         buffered: BUFFERED,
         workers: WORKERS,
-        queue: CONNECTIONS,
+        queue: CONNECTIONS + NEWCOMERS,
         ..Limits::default()
     }
     .capped_for(nofile)

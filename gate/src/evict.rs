@@ -51,7 +51,7 @@ pub(crate) fn largest(candidates: impl Iterator<Item = Candidate>) -> Option<u64
 
 /// One host on the internet has a whole /64 of IPv6 addresses, so that counts as one source. Addresses of
 /// meshes and links (fd00::/8, fe80::/10) are hosts of their own.
-fn source_group(source: IpAddr) -> IpAddr {
+pub(crate) fn source_group(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V6(ip) if ip.segments()[0] & 0xe000 == 0x2000 => {
             let [a, b, c, d, ..] = ip.segments();

@@ -2,7 +2,7 @@
 
 use crate::conn::{Conn, State, Step};
 use crate::head::Head;
-use crate::limits::Limits;
+use crate::limits::{Limits, NEWCOMERS};
 use crate::listen::{Trouble, accept_trouble};
 use crate::refusal::{MakeRefusal, Refusal, plain_refusal};
 use crate::reply::{Letter, Mailbox, Reply, Shared};
@@ -16,7 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -201,13 +201,21 @@ impl Front {
             return;
         }
         let mut conn = Conn::new(sock, peer, self.now, &self.limits);
-        if self.table.len() >= self.limits.connections && !self.table.evict(Some(peer.ip())) {
+        if !self.makes_room(peer.ip()) {
             self.part_with(&mut conn, Refusal::Busy);
             return;
         }
         let id = self.table.insert(conn);
         // Often the request is there already, and epoll never hears of this connection.
         self.advance(id);
+    }
+
+    /// Whether there is room for a newcomer, or some could be made.
+    fn makes_room(&mut self, newcomer: IpAddr) -> bool {
+        let (open, cap) = (self.table.len(), self.limits.connections);
+        open < cap
+            || self.table.evict(Some(newcomer))
+            || (open < cap + NEWCOMERS && !self.table.knows(newcomer))
     }
 
     /// Stops accepting for a moment: level-triggered epoll would report the listener without end.

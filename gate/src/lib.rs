@@ -33,7 +33,7 @@ pub use daemon::{block_signals, raise_nofile};
 pub use gate::Gate;
 pub use head::{Head, Headers, examine};
 pub use incoming::{Incoming, Progress};
-pub use limits::{Limits, MAX_HEADERS};
+pub use limits::{Limits, MAX_HEADERS, NEWCOMERS};
 pub use listen::listen;
 pub use logger::{LogTo, start_log};
 pub use refusal::{MakeRefusal, Refusal, plain_refusal};

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// Browsers send about 20, our agents 6; tiny headers cost the parser memory, so they are counted too.
 pub const MAX_HEADERS: usize = 64;
 
+/// Connections beyond the cap, for sources that have none open: a flood whose requests are all in work leaves
+/// others these. They are taken from the descriptors that [`Limits::capped_for`] keeps free.
+pub const NEWCOMERS: usize = 16;
+
 /// Descriptors kept free for everything that is not a client: listeners, epoll, database, logs.
 const RESERVED_DESCRIPTORS: u64 = 64;
 

@@ -1,7 +1,7 @@
 //! All open connections, with the sums that the limits are about.
 
 use crate::conn::{Conn, State};
-use crate::evict::{Candidate, largest, oldest_of_busiest};
+use crate::evict::{Candidate, largest, oldest_of_busiest, source_group};
 use crate::stats::Counters;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -67,6 +67,12 @@ impl Table {
     /// make room for it is being worked on.
     pub(crate) fn evict(&mut self, newcomer: Option<IpAddr>) -> bool {
         self.drop_victim(oldest_of_busiest(self.candidates(), newcomer))
+    }
+
+    /// Whether a connection from where `newcomer` comes from is open.
+    pub(crate) fn knows(&self, newcomer: IpAddr) -> bool {
+        let from = source_group(newcomer);
+        self.conns.values().any(|conn| source_group(conn.peer.ip()) == from)
     }
 
     /// Brings the bytes held back to `limit` as far as connections may be dropped for it.

@@ -1,7 +1,11 @@
 //! DEFLATE (RFC 1951) of what is large and repeats itself; inflating never yields more than asked for.
 
 use std::fmt;
+use std::io;
 
+use miniz_oxide::deflate::core::{
+    CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params,
+};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 
 /// Effort 6 of 10: higher ones cost more and gain little on JSON.
@@ -11,6 +15,65 @@ const EFFORT: u8 = 6;
 #[must_use]
 pub fn deflate(bytes: &[u8]) -> Vec<u8> {
     miniz_oxide::deflate::compress_to_vec(bytes, EFFORT)
+}
+
+/// Deflates what is written to it, so that a large text never stands in memory whole. Small writes want
+/// a [`io::BufWriter`] before it.
+pub struct Deflater {
+    state: Box<CompressorOxide>,
+    out: Vec<u8>,
+}
+
+impl Deflater {
+    /// One that nothing was written to.
+    #[must_use]
+    pub fn new() -> Self {
+        // No window bits: raw DEFLATE without a header, as `deflate` makes it.
+        let flags = create_comp_flags_from_zip_params(i32::from(EFFORT), 0, 0);
+        Self { state: Box::new(CompressorOxide::new(flags)), out: Vec::new() }
+    }
+
+    /// All that was written, deflated.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        let status = self.feed(&[], TDEFLFlush::Finish);
+        debug_assert_eq!(status, TDEFLStatus::Done);
+        self.out
+    }
+
+    fn feed(&mut self, bytes: &[u8], flush: TDEFLFlush) -> TDEFLStatus {
+        let Self { state, out } = self;
+        let keep = |deflated: &[u8]| {
+            out.extend_from_slice(deflated);
+            true
+        };
+        compress_to_output(state, bytes, flush, keep).0
+    }
+}
+
+impl Default for Deflater {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflater").field("out", &self.out.len()).finish_non_exhaustive()
+    }
+}
+
+impl io::Write for Deflater {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.feed(bytes, TDEFLFlush::None) {
+            TDEFLStatus::Okay | TDEFLStatus::Done => Ok(bytes.len()),
+            status => Err(io::Error::other(format!("deflate: {status:?}"))),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Why bytes do not inflate.
@@ -45,6 +108,7 @@ pub fn inflate(deflated: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn what_goes_in_comes_out_and_not_a_byte_more_than_asked_for() {
@@ -55,5 +119,20 @@ mod tests {
         assert_eq!(inflate(&deflated, text.len() - 1), Err(InflateError::TooLarge));
         assert_eq!(inflate(&deflated[..20], text.len()), Err(InflateError::Broken));
         assert_eq!(inflate(b"\xff\xff", 100), Err(InflateError::Broken));
+    }
+
+    #[test]
+    fn pieces_deflate_as_the_whole_does() {
+        let text: Vec<u8> = (0..60_000_u32).flat_map(|n| format!("{},", n * n % 7919).into_bytes()).collect();
+        for piece in [1, 1000, text.len()] {
+            let mut deflater = Deflater::new();
+            for bytes in text.chunks(piece) {
+                deflater.write_all(bytes).unwrap();
+            }
+            let deflated = deflater.finish();
+            assert_eq!(inflate(&deflated, text.len()).as_ref(), Ok(&text), "in pieces of {piece}");
+            assert!(deflated.len() < text.len() / 2);
+        }
+        assert_eq!(inflate(&Deflater::new().finish(), 10), Ok(Vec::new()));
     }
 }

@@ -1,7 +1,9 @@
 //! The map's history: every change of it, and the whole map now and then, so that the map of any
 //! past moment can be made of one map and the changes after it.
 
-use proto::deflate::{deflate, inflate};
+use std::io::BufWriter;
+
+use proto::deflate::{Deflater, inflate};
 use proto::ids::AgentId;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 use serde::Serialize;
@@ -107,8 +109,10 @@ impl PackedMap {
     /// Packs a map: about a second for 10,000 agents with 20 peers.
     #[must_use]
     pub fn of(map: &Map) -> Self {
-        let json = serde_json::to_vec(map).expect("a map is plain data");
-        Self(deflate(&json))
+        // As it is written, so that the JSON of a large fleet never stands in memory whole.
+        let mut buffered = BufWriter::with_capacity(64 << 10, Deflater::new());
+        serde_json::to_writer(&mut buffered, map).expect("a map is plain data");
+        Self(buffered.into_inner().expect("memory takes all").finish())
     }
 }
 

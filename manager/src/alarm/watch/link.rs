@@ -1,0 +1,68 @@
+//! What is remembered of a network card, and how a report changes it.
+
+use proto::report::{IFF_UP, Interface};
+
+use super::WINDOW;
+
+/// What is remembered of a network card.
+#[derive(Debug, Clone, Default)]
+pub struct LinkWatch {
+    /// Whether it had a link and an address once.
+    pub was_used: bool,
+    /// Whether it is set up.
+    pub is_enabled: bool,
+    /// Whether it has a link.
+    pub has_link: bool,
+    changes: Option<u64>,
+    /// When its link came or went lately (ms), each counted.
+    pub flaps: Vec<(i64, u64)>,
+    /// Its speed, and the fastest that it had (Mbit/s).
+    pub speed: Option<u32>,
+    /// The fastest that it had.
+    pub fastest: Option<u32>,
+    /// Whether it was ever seen to become faster.
+    pub is_faster: bool,
+    /// Its link-layer address.
+    pub mac: Option<String>,
+}
+
+impl LinkWatch {
+    pub(super) fn is_odd(&self) -> bool {
+        self.was_used && self.is_enabled && !self.has_link
+            || !self.flaps.is_empty()
+            || self.speed < self.fastest
+    }
+}
+
+pub(super) fn link_watch(
+    old: Option<&LinkWatch>,
+    interface: &Interface,
+    same_boot: bool,
+    now: i64,
+) -> LinkWatch {
+    let enabled = interface.flags & IFF_UP != 0;
+    let linked = enabled && !matches!(interface.operstate.as_str(), "down" | "lowerlayerdown" | "notpresent");
+    let mut watch = LinkWatch {
+        was_used: linked || old.is_some_and(|old| old.was_used),
+        is_enabled: enabled,
+        has_link: linked,
+        changes: interface.carrier_changes,
+        flaps: old.map(|old| old.flaps.clone()).unwrap_or_default(),
+        speed: interface.speed_mbps,
+        fastest: interface.speed_mbps.max(old.and_then(|old| old.fastest)),
+        is_faster: old
+            .is_some_and(|old| old.is_faster || old.speed.is_some() && interface.speed_mbps > old.speed),
+        mac: interface.mac.clone(),
+    };
+    watch.flaps.retain(|(at, _)| now - at <= WINDOW);
+    let before = old.filter(|_| same_boot).and_then(|old| old.changes);
+    if let (Some(was), Some(is)) = (before, interface.carrier_changes)
+        && is > was
+    {
+        if watch.flaps.len() >= 30 {
+            watch.flaps.remove(0);
+        }
+        watch.flaps.push((now, is - was));
+    }
+    watch
+}

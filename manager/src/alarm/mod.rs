@@ -4,7 +4,7 @@
 //! watch      what is remembered of each agent's reports beside the map: earlier keys, errors, restarts
 //! sieve      which agents a rule may have something to say of
 //! facts      their part of the map, the watches, the fleet and the manager's own health at one moment
-//! wireguard, psk, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
+//! wireguard, path, psk, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
 //!            the rules: pure functions of the facts, each a family
 //! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
 //! engine     findings over time -> pending, firing, acknowledged, suppressed, resolved; pure
@@ -36,6 +36,7 @@ mod mesh;
 pub mod message;
 pub mod notify;
 mod overlay;
+mod path;
 mod psk;
 pub mod recall;
 pub mod sieve;
@@ -187,6 +188,7 @@ fn local_findings(facts: &Facts<'_>) -> Vec<Finding> {
         facts,
         &[
             wireguard::RULES,
+            path::RULES,
             psk::RULES,
             allowed_ips::RULES,
             endpoint::RULES,

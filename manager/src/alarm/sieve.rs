@@ -7,8 +7,8 @@ use proto::ids::AgentId;
 
 use super::Finding;
 use super::facts::Reporter;
+use super::path::LOSS;
 use super::watch::Watches;
-use super::wireguard::LOSS;
 use crate::topology::{State, Tally};
 
 /// Agents are asked for their NAT in turn, so many groups in all: once in five minutes.

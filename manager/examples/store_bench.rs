@@ -17,7 +17,6 @@ use kattila_manager::psks::Psks;
 use kattila_manager::store::{self, Readers, writer::Delivery};
 use kattila_manager::verify;
 use proto::ack::Code;
-use proto::delta::Base;
 use proto::envelope::Envelope;
 use proto::psk::Secret;
 
@@ -74,9 +73,10 @@ impl Worker {
         let now = now_ms();
         let content = Content::read(envelope, &self.bases, &self.readers, now);
         let content = content.map_err(|reject| reject.to_string())?;
-        if let Some(json) = content.form.clone().whole(content.payload.clone()) {
+        if let Some(base) = &content.base {
             let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
-            let kept = Kept { no: 0, boot, tick, received_at: now, base: Base::new(json) };
+            let (base, gist) = (base.clone(), Arc::clone(&content.gist));
+            let kept = Kept { no: 0, boot, tick, received_at: now, base, gist };
             self.bases.put([(agent, Arc::new(kept))], now);
         }
         Ok(content)

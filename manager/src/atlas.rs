@@ -11,9 +11,10 @@ use proto::report::Report;
 
 use crate::alarm::watch::Watches;
 use crate::clock::now_ms;
-use crate::error::StoreError;
+use crate::content::{Says, whole};
+use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
-use crate::inbox::{Inbox, Waiting};
+use crate::inbox::{Inbox, Present, Waiting};
 use crate::store::history::PackedMap;
 use crate::store::writer::{History, Writer};
 use crate::store::{Readers, history, reports};
@@ -99,6 +100,35 @@ pub fn write(
     false
 }
 
+/// Takes a report into the map and what alarms remember. Where only counts moved since a report of which the
+/// map has the structure, they are all that is taken.
+///
+/// # Errors
+/// Never of what was read before it was stored.
+pub fn take(
+    state: &mut State,
+    watches: &mut Watches,
+    receipt: &Receipt,
+    Present { says, payload, is_base }: Present,
+) -> Result<(), Reject> {
+    let (report, basis) = match says {
+        Says::All(report) => (report, is_base.then_some(receipt.tick)),
+        Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.tick, &counts) {
+            Some(Applied::Late) => return Ok(()),
+            Some(_) => {
+                watches.note(receipt, &whole(&kept, &payload)?);
+                return Ok(());
+            }
+            None => (Box::new(whole(&kept, &payload)?), Some(kept.tick)),
+        },
+    };
+    if state.apply(receipt, &report) != Applied::Late {
+        watches.note(receipt, &report);
+        state.rests_on(receipt.agent, basis);
+    }
+    Ok(())
+}
+
 struct Keeper<'a> {
     atlas: &'a Atlas,
     writer: &'a Writer,
@@ -119,9 +149,9 @@ impl Keeper<'_> {
         if !reports.is_empty() {
             let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
-            for (receipt, report) in reports {
-                if state.apply(&receipt, &report) != Applied::Late {
-                    watches.note(&receipt, &report);
+            for (receipt, present) in reports {
+                if let Err(error) = take(&mut state, &mut watches, &receipt, present) {
+                    log::error!("map: the report of agent {}: {error}", receipt.agent);
                 }
             }
         }

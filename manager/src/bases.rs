@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::gist::Gist;
 use proto::delta::Base;
 use proto::ids::{AgentId, BootId};
 use proto::limits::BASE_AGE_MAX;
@@ -27,6 +28,8 @@ pub struct Kept {
     pub received_at: i64,
     /// Its JSON.
     pub base: Base,
+    /// What is kept of it at hand.
+    pub gist: Arc<Gist>,
 }
 
 impl Kept {
@@ -120,7 +123,8 @@ mod tests {
     }
 
     fn kept(no: i64, tick: u64, received_at: i64, len: usize) -> Arc<Kept> {
-        Arc::new(Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]) })
+        let gist = Arc::new(Gist::of(&proto::report::Report::default()));
+        Arc::new(Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]), gist })
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! A report's payload as it came -> what it says. A difference is read with the report that it is to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use proto::delta::DeltaError;
+use proto::delta::{Base, DeltaError};
 use proto::envelope::{Encoding, Envelope, PayloadError, decode};
+use proto::limits::PAYLOAD_MAX;
 use proto::report::{Report, ReportError};
 
 use crate::bases::{Bases, Kept};
+use crate::counts::Counts;
 use crate::error::Reject;
+use crate::gist::Gist;
 use crate::store::{Readers, reports};
 
 /// What came in a report's payload.
@@ -18,18 +22,53 @@ pub struct Content {
     /// How it is written.
     pub form: Form,
     /// What it says.
-    pub report: Box<Report>,
+    pub says: Says,
+    /// What is kept of that at hand.
+    pub gist: Arc<Gist>,
+    /// Its JSON, where it is no difference to another report, so that others may be one to it.
+    pub base: Option<Base>,
 }
 
 /// How a stored payload is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// JSON as it is.
     Json,
-    /// Deflated; this is the JSON.
-    Deflated(Vec<u8>),
+    /// Deflated JSON.
+    Deflated,
     /// The difference to the report of this number in the database.
     Delta(i64),
+}
+
+/// What a report says.
+#[derive(Debug)]
+pub enum Says {
+    /// All of it.
+    All(Box<Report>),
+    /// What moved since an earlier report of its agent, from which it differs in nothing else.
+    Moved(Box<Counts>, Arc<Kept>),
+}
+
+impl Says {
+    /// When the host was read (ms, the sender's clock as corrected).
+    #[must_use]
+    pub fn observed_at(&self) -> i64 {
+        match self {
+            Self::All(report) => report.observed_at,
+            Self::Moved(counts, _) => counts.observed_at,
+        }
+    }
+
+    /// The report, or the one that it differs from in counters alone.
+    ///
+    /// # Errors
+    /// Never of a report that was read before.
+    pub fn structure(&self) -> Result<Cow<'_, Report>, ReportError> {
+        match self {
+            Self::All(report) => Ok(Cow::Borrowed(report)),
+            Self::Moved(_, kept) => Report::from_json(kept.base.text()).map(Cow::Owned),
+        }
+    }
 }
 
 impl Content {
@@ -38,7 +77,9 @@ impl Content {
     /// # Errors
     /// When it is not of a report's shape.
     pub fn from_json(json: Vec<u8>) -> Result<Self, ReportError> {
-        Ok(Self { report: Box::new(Report::from_json(&json)?), payload: json, form: Form::Json })
+        let report = Box::new(Report::from_json(&json)?);
+        let (gist, base) = (Arc::new(Gist::of(&report)), Some(Base::new(json.as_slice())));
+        Ok(Self { payload: json, form: Form::Json, says: Says::All(report), gist, base })
     }
 
     /// Reads the payload of an envelope that came at `now` (ms).
@@ -57,27 +98,34 @@ impl Content {
                 PayloadError::Delta(DeltaError::OtherBase) => Reject::NeedFull,
                 broken => Reject::Payload(ReportError::Json(broken.to_string())),
             })?;
+        let payload = envelope.payload.to_vec();
+        if let Some(kept) = &base
+            && let Some(counts) = Counts::read(&kept.base, &payload, &json)
+        {
+            let (form, gist) = (Form::Delta(kept.no), Arc::clone(&kept.gist));
+            let says = Says::Moved(Box::new(counts), Arc::clone(kept));
+            return Ok(Self { payload, form, says, gist, base: None });
+        }
         let report = Box::new(Report::from_json(&json).map_err(Reject::Payload)?);
-        let form = match (base, &envelope.header.encoding) {
+        let gist = Arc::new(Gist::of(&report));
+        let form = match (&base, &envelope.header.encoding) {
             (Some(kept), _) => Form::Delta(kept.no),
             (None, Encoding::Json) => Form::Json,
-            (None, _) => Form::Deflated(json.into_owned()),
+            (None, _) => Form::Deflated,
         };
-        Ok(Self { payload: envelope.payload.to_vec(), form, report })
+        let base = base.is_none().then(|| Base::new(json.into_owned()));
+        Ok(Self { payload, form, says: Says::All(report), gist, base })
     }
 }
 
-impl Form {
-    /// The JSON of a payload of this form that is no difference to another report, so that others may
-    /// be one to it.
-    #[must_use]
-    pub fn whole(self, payload: Vec<u8>) -> Option<Vec<u8>> {
-        match self {
-            Self::Json => Some(payload),
-            Self::Deflated(json) => Some(json),
-            Self::Delta(_) => None,
-        }
-    }
+/// The report that a difference of counters alone makes of an earlier one, whole.
+///
+/// # Errors
+/// Never of a payload that was read before.
+pub fn whole(kept: &Kept, payload: &[u8]) -> Result<Report, Reject> {
+    let broken = |error: DeltaError| Reject::Payload(ReportError::Json(error.to_string()));
+    let json = kept.base.apply(payload, PAYLOAD_MAX).map_err(broken)?;
+    Report::from_json(&json).map_err(Reject::Payload)
 }
 
 fn find(

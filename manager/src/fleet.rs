@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use proto::ids::{AgentId, BootId};
-use proto::report::Report;
 use serde::Serialize;
+
+use crate::gist::Gist;
 
 /// An agent as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +16,11 @@ pub struct Agent {
     /// Its id.
     pub id: AgentId,
     /// Hash that names its hardware; empty when it never told.
-    pub hardware: String,
+    pub hardware: Arc<str>,
     /// Its own name, a label.
-    pub hostname: String,
+    pub hostname: Arc<str>,
     /// Version of its program.
-    pub version: String,
+    pub version: Arc<str>,
     /// When it was first heard of (ms).
     pub first_seen: i64,
     /// What it reported up to then is hidden (ms).
@@ -63,12 +64,12 @@ pub struct Latest {
 
 impl Latest {
     /// Takes from a report what is kept in memory.
-    pub fn describe(&mut self, report: &Report) {
-        self.interval_s = report.interval_s;
-        self.clock_offset_ms = report.clock_offset_ms;
-        self.spooled = report.delivery.spooled;
-        self.dropped = report.delivery.dropped;
-        self.problems = report.problems.len();
+    pub fn describe(&mut self, gist: &Gist) {
+        self.interval_s = gist.interval_s;
+        self.clock_offset_ms = gist.clock_offset_ms;
+        self.spooled = gist.spooled;
+        self.dropped = gist.dropped;
+        self.problems = gist.problems;
     }
 }
 
@@ -164,9 +165,9 @@ mod tests {
         Agent {
             no: 1,
             id: AgentId([0; 16]),
-            hardware: String::new(),
-            hostname: String::new(),
-            version: String::new(),
+            hardware: "".into(),
+            hostname: "".into(),
+            version: "".into(),
             first_seen: 0,
             reset_at,
             last_seen,

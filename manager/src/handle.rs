@@ -257,7 +257,7 @@ fn register(context: &Arc<Context>, request: &Request, reply: Reply) {
 /// The answer to a first contact that is a check: what would become of it. Nothing is stored.
 fn checked(context: &Context, agent: AgentId, hardware: &str, at: i64) -> Ack {
     let fleet = context.fleet.read().unwrap_or_else(PoisonError::into_inner);
-    let known = fleet.agents.get(&agent).map_or("", |agent| agent.hardware.as_str());
+    let known = fleet.agents.get(&agent).map_or("", |agent| &*agent.hardware);
     let is_others = !known.is_empty() && !hardware.is_empty() && known != hardware;
     let message =
         if is_others { "checked; this id belongs to other hardware" } else { "checked; nothing was stored" };

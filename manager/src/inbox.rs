@@ -9,20 +9,32 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::AgentId;
-use proto::report::Report;
 
+use crate::content::Says;
 use crate::topology::Receipt;
 
 /// What the writer tells the map.
 #[derive(Debug)]
 pub enum News {
     /// A report that tells the present, on disk by now.
-    Report(Receipt, Box<Report>),
+    Report(Receipt, Present),
     /// A reset hid agents, or showed them again.
     Reload,
 }
 
-/// Reports that wait at most: some 10 KB each in memory, and the work of a few milliseconds.
+/// A report that tells the present.
+#[derive(Debug)]
+pub struct Present {
+    /// What it says.
+    pub says: Says,
+    /// Its payload as it came.
+    pub payload: Vec<u8>,
+    /// Whether later ones may be the difference to it.
+    pub is_base: bool,
+}
+
+/// Reports that wait at most: some 10 KB each in memory, 2 KB where only counts moved, and the work of a
+/// few milliseconds.
 const ROOM: usize = 512;
 
 /// Where the writer leaves news and the map fetches them.
@@ -38,7 +50,7 @@ pub struct Waiting {
     /// Whether every agent is to be read from the database first.
     pub reload: bool,
     /// Reports, in order of storing.
-    pub reports: Vec<(Receipt, Box<Report>)>,
+    pub reports: Vec<(Receipt, Present)>,
     /// Agents whose latest report found no room.
     pub missed: BTreeSet<AgentId>,
 }
@@ -81,9 +93,9 @@ impl Waiting {
         match news {
             // The database tells all that waited, and what of it is hidden now.
             News::Reload => *self = Self { reload: true, ..Self::default() },
-            News::Report(receipt, report) if self.reports.len() < ROOM => {
+            News::Report(receipt, present) if self.reports.len() < ROOM => {
                 self.missed.remove(&receipt.agent);
-                self.reports.push((receipt, report));
+                self.reports.push((receipt, present));
             }
             News::Report(receipt, _) => {
                 self.missed.insert(receipt.agent);
@@ -101,7 +113,8 @@ mod tests {
     fn news(agent: usize) -> News {
         let agent = AgentId([u8::try_from(agent % 256).unwrap(); 16]);
         let receipt = Receipt { agent, boot: BootId([0; 16]), tick: 1, received_at: 1, relay: Vec::new() };
-        News::Report(receipt, Box::default())
+        let says = Says::All(Box::default());
+        News::Report(receipt, Present { says, payload: Vec::new(), is_base: false })
     }
 
     #[test]

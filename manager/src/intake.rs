@@ -6,20 +6,19 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bases::Kept;
-use crate::content::Content;
+use crate::content::{Content, Says};
 use crate::error::{Reject, StoreError};
 use crate::fleet::{Agent, Latest};
-use crate::inbox::News;
+use crate::gist::Gist;
+use crate::inbox::{News, Present};
 use crate::replay::{Replay, Verdict};
 use crate::store::reports::NewReport;
 use crate::store::writer::{Delivery, Registration};
 use crate::store::{Connection, agents, reports, structure};
 use crate::topology::Receipt;
 use proto::ack::{Ack, Code, Details};
-use proto::delta::Base;
 use proto::envelope::Header;
 use proto::ids::{AgentId, BootId};
-use proto::report::Report;
 
 /// Agents that the manager keeps apart at most; a holder of the PSK must not fill its memory.
 const FLEET_MAX: i64 = 200_000;
@@ -71,7 +70,7 @@ pub fn report(
         Seen::Stored => return Ok(Ok(ack(Code::AlreadyStored, now))),
         Seen::Replayed => return Ok(Err(Reject::Replayed)),
     }
-    let Content { payload, form, report } = match content {
+    let Content { payload, form, says, gist, base } = match content {
         Ok(content) => content,
         Err(reject) => return Ok(Err(reject)),
     };
@@ -79,12 +78,12 @@ pub fn report(
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(_) if is_full(connection)? => return Ok(Err(Reject::FleetFull)),
         Entry::Vacant(empty) => {
-            let agent = agents::insert(connection, header.agent, &report.hardware, now)?;
-            log::info!("agent {}: first report, from {}", header.agent, report.system.hostname);
+            let agent = agents::insert(connection, header.agent, &gist.hardware, now)?;
+            log::info!("agent {}: first report, from {}", header.agent, gist.hostname);
             empty.insert(Live::new(agent))
         }
     };
-    let place = live.place(&header, &report, now);
+    let place = live.place(&header, &gist, says.observed_at(), now);
     if place == Place::Duplicate {
         return Ok(Err(Reject::DuplicateId));
     }
@@ -104,11 +103,11 @@ pub fn report(
         nonce: header.nonce,
         received_at: now,
         sent_at: header.sent_at,
-        observed_at: report.observed_at,
+        observed_at: says.observed_at(),
         psk,
         late: place == Place::Late,
         path: &path,
-        form: &form,
+        form,
         payload: &payload,
     };
     let Some(no) = reports::insert(connection, &new)? else {
@@ -119,12 +118,12 @@ pub fn report(
     if place == Place::Present {
         let (agent, boot, tick) = (header.agent, header.boot, header.tick);
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
-        live.apply(connection, no, &header, psk, path, &report, now)?;
-        learned.news.push(News::Report(receipt, report));
+        live.apply(connection, no, &header, psk, path, (&says, &gist), now)?;
+        learned.news.push(News::Report(receipt, Present { says, payload, is_base: base.is_some() }));
     }
-    if let Some(json) = form.whole(payload) {
-        let (boot, tick, base) = (header.boot, header.tick, Base::new(json));
-        learned.bases.push((header.agent, Arc::new(Kept { no, boot, tick, received_at: now, base })));
+    if let Some(base) = base {
+        let (boot, tick) = (header.boot, header.tick);
+        learned.bases.push((header.agent, Arc::new(Kept { no, boot, tick, received_at: now, base, gist })));
     }
     Ok(Ok(ack(Code::Stored, now)))
 }
@@ -146,7 +145,7 @@ pub fn register(
         }
         Some(live) => {
             if live.agent.hardware.is_empty() && !hardware.is_empty() {
-                live.agent.hardware.clone_from(hardware);
+                live.agent.hardware = hardware.as_str().into();
                 agents::update(connection, &live.agent)?;
             }
             *id
@@ -177,18 +176,18 @@ impl Live {
     }
 
     /// See DESIGN.md, "Which report is the present".
-    fn place(&mut self, header: &Header, report: &Report, now: i64) -> Place {
+    fn place(&mut self, header: &Header, gist: &Gist, observed_at: i64, now: i64) -> Place {
         let Some(latest) = &self.agent.latest else { return Place::Present };
         if latest.boot == header.boot {
             return if header.tick > latest.tick { Place::Present } else { Place::Late };
         }
-        let interval = i64::from(report.interval_s.max(latest.interval_s)) * 1000;
-        let spooled = header.sent_at - report.observed_at > SPOOLED_AFTER.max(2 * interval);
+        let interval = i64::from(gist.interval_s.max(latest.interval_s)) * 1000;
+        let spooled = header.sent_at - observed_at > SPOOLED_AFTER.max(2 * interval);
         if spooled || header.sent_at <= latest.sent_at {
             return Place::Late;
         }
         let active = now - latest.received_at <= 3 * interval.max(1000);
-        if active && self.is_held_by_other(&report.hardware) {
+        if active && self.is_held_by_other(&gist.hardware) {
             return Place::Duplicate;
         }
         // An earlier boot that signs after a later one did is not over: two processes run.
@@ -211,7 +210,7 @@ impl Live {
     }
 
     fn is_held_by_other(&self, hardware: &str) -> bool {
-        !hardware.is_empty() && !self.agent.hardware.is_empty() && self.agent.hardware != hardware
+        !hardware.is_empty() && !self.agent.hardware.is_empty() && &*self.agent.hardware != hardware
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one report")]
@@ -222,7 +221,7 @@ impl Live {
         header: &Header,
         psk: u32,
         path: Vec<AgentId>,
-        report: &Report,
+        (says, gist): (&Says, &Gist),
         now: i64,
     ) -> Result<(), StoreError> {
         let mut latest = Latest {
@@ -231,7 +230,7 @@ impl Live {
             tick: header.tick,
             sent_at: header.sent_at,
             received_at: now,
-            observed_at: report.observed_at,
+            observed_at: says.observed_at(),
             psk,
             path,
             interval_s: 0,
@@ -240,19 +239,19 @@ impl Live {
             dropped: 0,
             problems: 0,
         };
-        latest.describe(report);
+        latest.describe(gist);
         self.agent.latest = Some(latest);
-        let says = (&report.system.hostname, &report.agent_version, &report.hardware);
-        if says != (&self.agent.hostname, &self.agent.version, &self.agent.hardware) {
-            self.agent.hostname.clone_from(&report.system.hostname);
-            self.agent.version.clone_from(&report.agent_version);
-            self.agent.hardware.clone_from(&report.hardware);
+        let names = (&gist.hostname, &gist.version, &gist.hardware);
+        if names != (&self.agent.hostname, &self.agent.version, &self.agent.hardware) {
+            self.agent.hostname.clone_from(&gist.hostname);
+            self.agent.version.clone_from(&gist.version);
+            self.agent.hardware.clone_from(&gist.hardware);
             agents::update(connection, &self.agent)?;
         }
-        let structure = structure::fingerprint(report);
-        if self.structure != Some(structure) {
-            structure::write(connection, self.agent.no, report, now)?;
-            self.structure = Some(structure);
+        if self.structure != Some(gist.structure) {
+            let broken = |why| StoreError::Broken(format!("report {no}: {why}"));
+            structure::write(connection, self.agent.no, &*says.structure().map_err(broken)?, now)?;
+            self.structure = Some(gist.structure);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! access    who may read: address, token, Host; `networks` knows what lies in WireGuard
 //! verify    authentic and fresh?        replay   seen before?
 //! content   what a payload says         bases    the reports that others are the difference to
+//! counts    what moves in a report while nothing else does     gist   what is kept of one at hand
 //! intake    told apart, filed and applied, in the transaction of `store::writer`
 //! fleet     who is there now            view     what the API shows of it
 //! web       the page's own files          export   what other programs read
@@ -26,11 +27,13 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod counts;
 pub mod daemon;
 pub mod enroll;
 pub mod error;
 pub mod export;
 pub mod fleet;
+pub mod gist;
 pub mod handle;
 pub mod inbox;
 pub mod intake;

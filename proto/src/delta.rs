@@ -152,6 +152,32 @@ impl Base {
         text.extend_from_slice(base);
         if text.len() > limit { Err(DeltaError::TooLarge) } else { Ok(text) }
     }
+
+    /// Whether a delta changes whole numbers alone, and only such as `may_change` allows by the text of the
+    /// base before each. Then all the rest of the text is the base's. False where there is any doubt.
+    #[must_use]
+    pub fn changes_numbers_only(&self, delta: &[u8], may_change: impl Fn(&[u8]) -> bool) -> bool {
+        let Some(mut commands) = delta.get(NAME_LEN..) else { return false };
+        let mut at = 0;
+        while !commands.is_empty() {
+            let Ok((command, argument)) = command(&mut commands) else { return false };
+            match (command, usize::try_from(argument)) {
+                (COPY, Ok(len)) if len <= self.text.len() - at => at += len,
+                (NUMBER, _) => {
+                    let rest = &self.text[at..];
+                    let Some(digit) = rest.iter().position(u8::is_ascii_digit) else { return false };
+                    let (_, len) = number(&rest[digit..]);
+                    let goes_on = rest.get(digit + len).is_some_and(u8::is_ascii_digit);
+                    if goes_on || !may_change(&self.text[..at + digit]) {
+                        return false;
+                    }
+                    at += digit + len;
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
 }
 
 /// How many bytes two texts have in common at their beginning.
@@ -308,6 +334,23 @@ mod tests {
         assert!(through(&base, &list(&[1, 2, 4, 5, 6])) < 40);
         assert!(through(&base, &list(&[1, 2, 3, 9, 4, 5, 6])) < 40 + peer(9).len());
         through(&base, &list(&[6, 5, 4, 3, 2, 1]));
+    }
+
+    #[test]
+    fn a_delta_of_numbers_alone_is_told_from_others() {
+        let base = Base::new(*br#"{"rx":12,"mtu":1500,"long":1234567890123456789}"#);
+        let counts = |text: &str| {
+            base.changes_numbers_only(&base.encode(text.as_bytes()), |before| before.ends_with(b"\"rx\":"))
+        };
+        assert!(counts(r#"{"rx":12,"mtu":1500,"long":1234567890123456789}"#), "nothing changes");
+        assert!(counts(r#"{"rx":7000,"mtu":1500,"long":1234567890123456789}"#));
+        assert!(!counts(r#"{"rx":7000,"mtu":1501,"long":1234567890123456789}"#), "one that must not");
+        assert!(!counts(r#"{"rx":-12,"mtu":1500,"long":1234567890123456789}"#), "a sign comes in");
+        assert!(!counts(r#"{"rx":12,"mtu":1500}"#), "something goes");
+        let any = |commands: &[u8]| base.changes_numbers_only(&[&base.name[..], commands].concat(), |_| true);
+        assert!(any(&[1, 1]) && !any(&[1, 1, 1]), "the third is longer than a number of a delta");
+        assert!(!any(&[0xfc, 0x7f]) && !any(&[1, 1, 1, 1, 1]), "no base of that length");
+        assert!(!base.changes_numbers_only(b"short", |_| true));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kattila_manager::alarm::watch::Watches;
 use kattila_manager::atlas;
 use kattila_manager::bases::Bases;
 use kattila_manager::content::Content;
@@ -164,6 +165,7 @@ struct Run<'a> {
     readers: Readers,
     inbox: Arc<Inbox>,
     state: State,
+    watches: Watches,
     unkept: usize,
     now: i64,
     reports: u64,
@@ -191,6 +193,7 @@ impl<'a> Run<'a> {
             readers,
             inbox,
             state: State::new(),
+            watches: Watches::default(),
             unkept: 0,
             now,
             reports: 0,
@@ -244,8 +247,9 @@ impl<'a> Run<'a> {
         }
         self.batches.add(handed.elapsed());
         agents.iter().for_each(|agent| self.fleet.stored(*agent));
-        for (receipt, report) in self.inbox.take(Duration::ZERO).reports {
-            self.state.apply(&receipt, &report);
+        for (receipt, present) in self.inbox.take(Duration::ZERO).reports {
+            let taken = atlas::take(&mut self.state, &mut self.watches, &receipt, present);
+            taken.map_err(|reject| Error::Plan(reject.to_string()))?;
         }
         Ok(())
     }

@@ -18,9 +18,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
     Ok(Agent {
         no: row.get(0)?,
         id: AgentId(row.get(1)?),
-        hardware: row.get(2)?,
-        hostname: row.get(3)?,
-        version: row.get(4)?,
+        hardware: row.get::<_, String>(2)?.into(),
+        hostname: row.get::<_, String>(3)?.into(),
+        version: row.get::<_, String>(4)?.into(),
         first_seen: row.get(5)?,
         reset_at: row.get(6)?,
         last_seen: None,
@@ -108,9 +108,9 @@ pub fn insert(connection: &Connection, id: AgentId, hardware: &str, now: i64) ->
     Ok(Agent {
         no: connection.last_insert_rowid(),
         id,
-        hardware: hardware.to_owned(),
-        hostname: String::new(),
-        version: String::new(),
+        hardware: hardware.into(),
+        hostname: "".into(),
+        version: "".into(),
         first_seen: now,
         reset_at: None,
         last_seen: None,
@@ -216,7 +216,7 @@ mod tests {
             problems: 0,
         };
         let (mut arrived, mut read) = (latest(), latest());
-        arrived.describe(&report);
+        arrived.describe(&crate::gist::Gist::of(&report));
         let told: Told = serde_json::from_slice(&serde_json::to_vec(&report).unwrap()).unwrap();
         told.describe(&mut read);
         assert_eq!(arrived, read);

@@ -1,11 +1,13 @@
 //! Rows of reports.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use proto::delta::Base;
 use proto::envelope::{Encoding, decode};
 use proto::ids::{AgentId, BootId, Nonce};
 use proto::limits::{NONCES, TICK_WINDOW};
+use proto::report::Report;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::{as_limit, signed, unsigned};
@@ -13,6 +15,7 @@ use crate::bases::{Kept, age_max};
 use crate::content::Form;
 use crate::error::StoreError;
 use crate::fleet::Latest;
+use crate::gist::Gist;
 
 /// Values of the column `encoding`.
 const JSON: i64 = 0;
@@ -43,7 +46,7 @@ pub struct NewReport<'a> {
     /// The relays that it passed.
     pub path: &'a [AgentId],
     /// How its payload is written.
-    pub form: &'a Form,
+    pub form: Form,
     /// The payload.
     pub payload: &'a [u8],
 }
@@ -57,9 +60,9 @@ pub fn insert(connection: &Connection, report: &NewReport<'_>) -> Result<Option<
                (agent, boot, tick, nonce, received_at, sent_at, observed_at, psk, late, path, encoding, base, payload)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                ON CONFLICT (agent, boot, tick) DO NOTHING";
-    let (encoding, base) = match *report.form {
+    let (encoding, base) = match report.form {
         Form::Json => (JSON, None),
-        Form::Deflated(_) => (DEFLATED, None),
+        Form::Deflated => (DEFLATED, None),
         Form::Delta(base) => (DELTA, Some(base)),
     };
     let inserted = connection.prepare_cached(sql)?.execute(params![
@@ -213,8 +216,10 @@ pub fn base(
         .query_row(params![agent.0, boot.0, signed(tick)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((no, received_at)) = found else { return Ok(None) };
-    let base = Base::new(whole(connection, no)?);
-    Ok(Some(Kept { no, boot, tick, received_at, base }))
+    let json = whole(connection, no)?;
+    let broken = |why| StoreError::Broken(format!("report {no}: {why}"));
+    let gist = Gist::of(&Report::from_json(&json).map_err(broken)?);
+    Ok(Some(Kept { no, boot, tick, received_at, base: Base::new(json), gist: Arc::new(gist) }))
 }
 
 /// The last ticks stored of a boot, as many as a window holds, oldest first.

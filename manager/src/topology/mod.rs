@@ -70,6 +70,7 @@ pub use shape::{
 pub use traffic::{Loss, Traffic};
 pub use view::{Edge, Half, Mesh, MeshKind, Nat, NatKind, Node, Site, Topology, Underlay, UnderlayKind};
 
+use crate::counts::Counts;
 use edge::EdgeKey;
 use edges::Edges;
 use fold::FoldMap;
@@ -151,11 +152,37 @@ impl State {
         let alike = same && !old.silent && old.boot == receipt.boot;
         self.revision += 1;
         if alike {
-            self.count(ix, receipt, report);
+            self.count(ix, receipt, &Counts::of(report));
+            self.rests_on(receipt.agent, None);
             Applied::Counters
         } else {
             self.replace(ix, receipt, report);
             Applied::Structure
+        }
+    }
+
+    /// Takes a report that differs from the one of tick `basis`, of the same boot, in counts alone. `None` where
+    /// the state has not the structure of that report: then it must see the whole one.
+    pub fn apply_counts(&mut self, receipt: &Receipt, basis: u64, counts: &Counts) -> Option<Applied> {
+        let ix = self.find(receipt.agent)?;
+        let old = self.agent(ix)?;
+        if old.boot != receipt.boot || old.basis != Some(basis) || old.silent || *old.relay != receipt.relay {
+            return None;
+        }
+        if receipt.tick <= old.tick {
+            return Some(Applied::Late);
+        }
+        self.revision += 1;
+        self.count(ix, receipt, counts);
+        Some(Applied::Counters)
+    }
+
+    /// The structure that the state has of an agent is that of its report of tick `basis`, and so is all else
+    /// that was last taken of it but for the counts. `None`: it is that of no report that others are the difference to.
+    pub fn rests_on(&mut self, agent: AgentId, basis: Option<u64>) {
+        let Some(ix) = self.find(agent) else { return };
+        if let Some(agent) = self.agents.get_mut(ix as usize).and_then(Option::as_deref_mut) {
+            agent.basis = basis;
         }
     }
 
@@ -271,18 +298,18 @@ impl State {
     }
 
     /// Takes new counters and ages; what they change of an edge's state is looked at when settling.
-    fn count(&mut self, ix: AgentIx, receipt: &Receipt, report: &Report) {
-        for key in self.flips(ix, report) {
+    fn count(&mut self, ix: AgentIx, receipt: &Receipt, counts: &Counts) {
+        for key in self.flips(ix, counts) {
             self.stash(key);
         }
         let Some(agent) = self.agents.get_mut(ix as usize).and_then(Option::as_deref_mut) else { return };
         agent.tick = receipt.tick;
         agent.received_at = receipt.received_at;
-        agent.times = [report.observed_at, agent.times[0], agent.times[1]];
-        for (device, reported) in agent.devices.iter_mut().zip(&report.system.wireguard) {
+        agent.times = [counts.observed_at, agent.times[0], agent.times[1]];
+        for (device, reported) in agent.devices.iter_mut().zip(&counts.system.wireguard) {
             let halves = device.halves.iter_mut().zip(&mut device.briefs);
             for ((half, brief), peer) in halves.zip(&reported.peers) {
-                half.age_s = record::age_of(peer);
+                half.age_s = record::age_of(peer.handshake_age_s);
                 half.rtt_us = peer.rtt_us.unwrap_or(0);
                 half.samples.push(peer.rx_bytes, peer.tx_bytes);
                 *brief = half.brief(agent.interval_s);
@@ -291,13 +318,13 @@ impl State {
     }
 
     /// The edges of peers whose handshake changes its class, or that start or stop to try in vain.
-    fn flips(&self, ix: AgentIx, report: &Report) -> Vec<EdgeKey> {
+    fn flips(&self, ix: AgentIx, counts: &Counts) -> Vec<EdgeKey> {
         let mut found = Vec::new();
         let Some(agent) = self.agent(ix) else { return found };
-        for (device, reported) in agent.devices.iter().zip(&report.system.wireguard) {
+        for (device, reported) in agent.devices.iter().zip(&counts.system.wireguard) {
             let halves = device.halves.iter().zip(&device.briefs);
             for ((half, brief), peer) in halves.zip(&reported.peers) {
-                let age_s = record::age_of(peer);
+                let age_s = record::age_of(peer.handshake_age_s);
                 let handshake = wireguard::handshake(age_s, half.keepalive_s, agent.interval_s);
                 let trying = half.samples.would_be_unanswered(peer.rx_bytes, peer.tx_bytes);
                 if (handshake, trying) != (brief.handshake, brief.trying) {

@@ -74,6 +74,7 @@ impl Agent {
             id: receipt.agent,
             boot: receipt.boot,
             tick: receipt.tick,
+            basis: None,
             received_at: receipt.received_at,
             interval_s,
             silent: false,
@@ -132,7 +133,7 @@ fn build_half(
     let endpoint = peer.endpoint.as_deref().and_then(|text| parse_endpoint(text, names));
     Half {
         key,
-        age_s: age_of(peer),
+        age_s: age_of(peer.handshake_age_s),
         rtt_us: peer.rtt_us.unwrap_or(0),
         keepalive_s: peer.keepalive_s.unwrap_or(0),
         has_psk: peer.has_psk,

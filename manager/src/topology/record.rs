@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
 use proto::report::{
-    Forwarding, InterfaceKind, Neighbour, NeighbourState, RouteKind, Rule, Source, TunnelData, WireGuardPeer,
+    Forwarding, InterfaceKind, Neighbour, NeighbourState, RouteKind, Rule, Source, TunnelData,
 };
 
 use super::edge::EdgeKey;
@@ -34,6 +34,8 @@ pub(super) struct Agent {
     pub(super) id: AgentId,
     pub(super) boot: BootId,
     pub(super) tick: u64,
+    /// See [`super::State::rests_on`].
+    pub(super) basis: Option<u64>,
     /// Milliseconds since the Unix epoch on the manager's clock.
     pub(super) received_at: i64,
     pub(super) interval_s: u32,
@@ -259,8 +261,8 @@ pub(super) fn mac_text(mac: Mac) -> String {
 }
 
 /// Seconds since the last handshake as a record keeps them.
-pub(super) fn age_of(peer: &WireGuardPeer) -> u32 {
-    peer.handshake_age_s.map_or(NEVER, |age| u32::try_from(age).unwrap_or(NEVER - 1).min(NEVER - 1))
+pub(super) fn age_of(handshake_age_s: Option<u64>) -> u32 {
+    handshake_age_s.map_or(NEVER, |age| u32::try_from(age).unwrap_or(NEVER - 1).min(NEVER - 1))
 }
 
 /// The text of an endpoint, as `wg` writes it.

@@ -201,6 +201,8 @@ struct Fleet {
     state: State,
     map: Map,
     latest: BTreeMap<u8, Vec<(Receipt, Report)>>,
+    /// The boot and tick of the report that an agent's next ones differ from in counts alone.
+    basis: BTreeMap<u8, (u8, u64)>,
     now: i64,
     tick: u64,
 }
@@ -211,6 +213,8 @@ impl Fleet {
             Op::Report { agent, boot, relay, system } => {
                 let report = Report { interval_s: 30, system: *system, ..Report::default() };
                 self.report(agent, boot, relay.into_iter().map(id).collect(), report);
+                self.state.rests_on(id(agent), Some(self.tick));
+                self.basis.insert(agent, (boot, self.tick));
             }
             Op::Count { agent, age, bytes } => {
                 let Some((receipt, mut report)) =
@@ -222,11 +226,12 @@ impl Fleet {
                     peer.handshake_age_s = age;
                     peer.tx_bytes += bytes;
                 }
-                self.report(agent, receipt.boot.0[0], receipt.relay, report);
+                self.count(agent, receipt, report);
             }
             Op::Remove { agent } => {
                 self.state.remove(id(agent));
                 self.latest.remove(&agent);
+                self.basis.remove(&agent);
             }
             Op::Settle { after_s } => {
                 self.now += after_s * 1000;
@@ -245,6 +250,31 @@ impl Fleet {
         let kept = self.latest.entry(agent).or_default();
         kept.push((receipt, report));
         kept.drain(..kept.len().saturating_sub(4));
+    }
+
+    /// A report of counts alone, as such, and whole only where the state asks for it.
+    fn count(&mut self, agent: u8, before: Receipt, mut report: Report) {
+        let (boot, basis) = self.basis[&agent];
+        let was_silent =
+            self.state.find(id(agent)).and_then(|ix| self.state.agent(ix)).is_some_and(|a| a.silent);
+        report.observed_at = self.now + 1000;
+        let receipt = Receipt { tick: self.tick + 1, received_at: self.now + 1000, ..before };
+        let other = self.state.apply_counts(&receipt, basis + 1_000_000, &Counts::of(&report));
+        assert_eq!(other, None, "the structure is not that of another report");
+        match self.state.apply_counts(&receipt, basis, &Counts::of(&report)) {
+            Some(applied) => {
+                assert_eq!((applied, was_silent), (Applied::Counters, false));
+                (self.tick, self.now) = (receipt.tick, receipt.received_at);
+                let kept = self.latest.entry(agent).or_default();
+                kept.push((receipt, report));
+                kept.drain(..kept.len().saturating_sub(4));
+            }
+            None => {
+                assert!(was_silent, "the state has the structure");
+                self.report(agent, boot, receipt.relay, report);
+                self.state.rests_on(id(agent), Some(basis));
+            }
+        }
     }
 
     fn settle(&mut self) {

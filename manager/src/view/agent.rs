@@ -58,9 +58,9 @@ impl AgentView {
         let arrival = |path: &[AgentId]| if path.is_empty() { "direct" } else { "relay" };
         Self {
             id: agent.id,
-            hostname: agent.hostname.clone(),
+            hostname: agent.hostname.to_string(),
             presence: agent.presence(now),
-            version: agent.version.clone(),
+            version: agent.version.to_string(),
             first_seen: agent.first_seen,
             last_seen: agent.last_seen,
             last_seen_age_s: agent.last_seen.map(|seen| (now - seen).max(0) / 1000),

@@ -37,6 +37,10 @@ pub struct Present {
 /// few milliseconds.
 const ROOM: usize = 512;
 
+/// So many are worth waking the map for before it looks by itself: at a few reports a second, waking it for
+/// each would cost more than taking them in.
+const PRESSING: usize = 128;
+
 /// Where the writer leaves news and the map fetches them.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -65,14 +69,17 @@ impl Inbox {
         for news in news {
             waiting.add(news);
         }
+        let pressing = waiting.is_pressing();
         drop(waiting);
-        self.arrived.notify_one();
+        if pressing {
+            self.arrived.notify_one();
+        }
     }
 
-    /// All that waits; empty when nothing came within `patience`.
+    /// All that came within `patience`, or sooner where it is much.
     pub fn take(&self, patience: Duration) -> Waiting {
-        let empty = |waiting: &mut Waiting| waiting.is_empty();
-        let waited = self.arrived.wait_timeout_while(self.lock(), patience, empty);
+        let can_wait = |waiting: &mut Waiting| !waiting.is_pressing();
+        let waited = self.arrived.wait_timeout_while(self.lock(), patience, can_wait);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting)
     }
@@ -87,6 +94,10 @@ impl Waiting {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.reload && self.reports.is_empty() && self.missed.is_empty()
+    }
+
+    fn is_pressing(&self) -> bool {
+        self.reload || self.reports.len() >= PRESSING || !self.missed.is_empty()
     }
 
     fn add(&mut self, news: News) {
@@ -125,7 +136,9 @@ mod tests {
         assert_eq!((waiting.reports.len(), waiting.missed.len()), (ROOM, 3));
         assert!(inbox.take(Duration::ZERO).is_empty());
         inbox.tell(vec![news(1)]);
-        assert_eq!(inbox.take(Duration::from_secs(60)).reports.len(), 1, "at once");
+        assert_eq!(inbox.take(Duration::from_millis(1)).reports.len(), 1, "in its time");
+        inbox.tell((0..PRESSING).map(news).collect());
+        assert_eq!(inbox.take(Duration::from_secs(60)).reports.len(), PRESSING, "at once");
     }
 
     #[test]

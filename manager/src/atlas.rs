@@ -204,6 +204,8 @@ impl Keeper<'_> {
         let at = now_ms();
         let mut events = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).settle(at);
         if !self.synced {
+            // After a start these are all there is: not twice at a time.
+            drop(std::mem::take(&mut events));
             match self.changes_since_written() {
                 Ok(since) => events = since,
                 Err(error) => return log::error!("map: reading its history: {error}"),
@@ -232,6 +234,8 @@ impl Keeper<'_> {
         let (written, _): (Map, i64) = self.readers.read(|db| history::map_at(db, i64::MAX))?;
         let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
         state.restore_since(&written);
-        Ok(diff(&written, &state.map()))
+        let map = state.map();
+        drop(state);
+        Ok(diff(&written, map))
     }
 }

@@ -135,20 +135,19 @@ pub fn map_at(connection: &Connection, at: i64) -> Result<(Map, i64), StoreError
     let sql = "SELECT event, map FROM maps WHERE at <= ?1 ORDER BY event DESC LIMIT 1";
     let kept: Option<(i64, Vec<u8>)> =
         connection.prepare_cached(sql)?.query_row([at], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (mut last, base) = match kept {
+    let (mut last, mut map) = match kept {
         Some((event, deflated)) => (event, read_map(&deflated)?),
         None => (0, Map::default()),
     };
     let sql = "SELECT no, event FROM events WHERE no > ?1 AND at <= ?2 ORDER BY no";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![last, at])?;
-    let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
         let json: String = row.get(1)?;
-        events.push(serde_json::from_str(&json).map_err(|error| broken("events", &error))?);
+        map = replay(map, [serde_json::from_str(&json).map_err(|error| broken("events", &error))?]);
     }
-    Ok((replay(&base, &events), last))
+    Ok((map, last))
 }
 
 fn read_map(deflated: &[u8]) -> Result<Map, StoreError> {

@@ -116,30 +116,28 @@ impl Event {
     }
 }
 
-/// The events that turn one map into another, in a fixed order.
+/// The events that turn one map into another, in a fixed order. What is new moves into them: of a large
+/// fleet every copy counts.
 #[must_use]
-pub fn diff(before: &Map, after: &Map) -> Vec<Event> {
+pub fn diff(before: &Map, mut after: Map) -> Vec<Event> {
     let mut events = Vec::new();
-    let ids = before.nodes.keys().chain(after.nodes.keys().filter(|id| !before.nodes.contains_key(*id)));
-    for id in ids {
-        node_events(before.nodes.get(id), after.nodes.get(id), &mut events);
+    for (id, was) in &before.nodes {
+        node_events(Some(was), after.nodes.remove(id), &mut events);
     }
-    let ids = before.edges.keys().chain(after.edges.keys().filter(|id| !before.edges.contains_key(*id)));
-    for id in ids {
-        edge_events(before.edges.get(id), after.edges.get(id), &mut events);
+    after.nodes.into_values().for_each(|node| node_events(None, Some(node), &mut events));
+    for (id, was) in &before.edges {
+        edge_events(Some(was), after.edges.remove(id), &mut events);
     }
+    after.edges.into_values().for_each(|edge| edge_events(None, Some(edge), &mut events));
     sort(&mut events);
     events
 }
 
 /// The map that `base` becomes by these events. Events about what is not there change nothing.
 #[must_use]
-pub fn replay(base: &Map, events: &[Event]) -> Map {
-    let mut map = base.clone();
-    for event in events {
-        apply(&mut map, event);
-    }
-    map
+pub fn replay(mut base: Map, events: impl IntoIterator<Item = Event>) -> Map {
+    events.into_iter().for_each(|event| apply(&mut base, event));
+    base
 }
 
 /// Puts events in a fixed order: nodes before edges, each by id, and by kind for one id.
@@ -163,11 +161,11 @@ fn rank(event: &Event) -> (u8, &str, u8, &str, usize) {
 }
 
 /// What became of one node.
-pub(super) fn node_events(before: Option<&NodeShape>, after: Option<&NodeShape>, events: &mut Vec<Event>) {
+pub(super) fn node_events(before: Option<&NodeShape>, after: Option<NodeShape>, events: &mut Vec<Event>) {
     let (before, after) = match (before, after) {
         (None, None) => return,
         (Some(before), None) => return events.push(Event::NodeVanished { id: before.id.clone() }),
-        (None, Some(after)) => return events.push(Event::NodeAppeared { node: after.clone() }),
+        (None, Some(after)) => return events.push(Event::NodeAppeared { node: after }),
         (Some(before), Some(after)) => (before, after),
     };
     let id = || after.id.clone();
@@ -183,7 +181,7 @@ pub(super) fn node_events(before: Option<&NodeShape>, after: Option<&NodeShape>,
     names.sort_unstable();
     names.dedup();
     for name in names {
-        let (before, after) = (find(before, name), find(after, name));
+        let (before, after) = (find(before, name), find(&after, name));
         if before != after {
             let changed = changed_fields(before.as_ref(), after.as_ref());
             let (before, after) = (before.map(Box::new), after.map(Box::new));
@@ -199,13 +197,13 @@ pub(super) fn node_events(before: Option<&NodeShape>, after: Option<&NodeShape>,
 }
 
 /// What became of one edge.
-pub(super) fn edge_events(before: Option<&MapEdge>, after: Option<&MapEdge>, events: &mut Vec<Event>) {
+pub(super) fn edge_events(before: Option<&MapEdge>, after: Option<MapEdge>, events: &mut Vec<Event>) {
     let (before, after) = match (before, after) {
         (None, None) => return,
         (Some(MapEdge { edge, .. }), None) => {
             return events.push(Event::EdgeVanished { id: edge.id.clone(), state: edge.state });
         }
-        (None, Some(after)) => return events.push(Event::EdgeAppeared { edge: Box::new(after.clone()) }),
+        (None, Some(after)) => return events.push(Event::EdgeAppeared { edge: Box::new(after) }),
         (Some(before), Some(after)) => (before, after),
     };
     let id = || after.edge.id.clone();
@@ -254,40 +252,40 @@ fn compare(before: &serde_json::Value, after: &serde_json::Value, name: &str, ch
     }
 }
 
-fn apply(map: &mut Map, event: &Event) {
+fn apply(map: &mut Map, event: Event) {
     match event {
         Event::NodeAppeared { node } => {
-            map.nodes.insert(node.id.clone(), node.clone());
+            map.nodes.insert(node.id.clone(), node);
         }
         Event::NodeVanished { id } => {
-            map.nodes.remove(id);
+            map.nodes.remove(&id);
         }
-        Event::NodeRenamed { id, name } => on(map.nodes.get_mut(id), |node| node.name.clone_from(name)),
+        Event::NodeRenamed { id, name } => on(map.nodes.get_mut(&id), |node| node.name = name),
         Event::PresenceChanged { id, presence } => {
-            on(map.nodes.get_mut(id), |node| node.presence = *presence)
+            on(map.nodes.get_mut(&id), |node| node.presence = presence)
         }
-        Event::InterfaceChanged { id, interface, after, .. } => on(map.nodes.get_mut(id), |node| {
-            node.interfaces.retain(|known| known.name != *interface);
-            node.interfaces.extend(after.as_deref().cloned());
+        Event::InterfaceChanged { id, interface, after, .. } => on(map.nodes.get_mut(&id), |node| {
+            node.interfaces.retain(|known| known.name != interface);
+            node.interfaces.extend(after.map(|after| *after));
             node.interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         }),
         Event::EdgeAppeared { edge } => {
-            map.edges.insert(edge.edge.id.clone(), (**edge).clone());
+            map.edges.insert(edge.edge.id.clone(), *edge);
         }
         Event::EdgeVanished { id, .. } => {
-            map.edges.remove(id);
+            map.edges.remove(&id);
         }
-        Event::EdgeStateChanged { id, to, since, .. } => on(map.edges.get_mut(id), |edge| {
-            edge.edge.state = *to;
-            edge.edge.since = *since;
+        Event::EdgeStateChanged { id, to, since, .. } => on(map.edges.get_mut(&id), |edge| {
+            edge.edge.state = to;
+            edge.edge.since = since;
         }),
-        Event::EdgeRelationChanged { id, relation, seen } => on(map.edges.get_mut(id), |edge| {
-            edge.edge.relation = *relation;
-            edge.edge.seen = *seen;
+        Event::EdgeRelationChanged { id, relation, seen } => on(map.edges.get_mut(&id), |edge| {
+            edge.edge.relation = relation;
+            edge.edge.seen = seen;
         }),
-        Event::HalfChanged { id, end, after, .. } => on(map.edges.get_mut(id), |edge| {
-            if let Some(half) = edge.halves.get_mut(*end) {
-                half.clone_from(after);
+        Event::HalfChanged { id, end, after, .. } => on(map.edges.get_mut(&id), |edge| {
+            if let Some(half) = edge.halves.get_mut(end) {
+                *half = after;
             }
         }),
     }

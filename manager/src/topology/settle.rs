@@ -46,17 +46,17 @@ impl State {
                 let more = i64::from(after.is_some()) - i64::from(before.is_some());
                 self.count_far(far, &edge.edge.ends[1].node, more, &mut fars);
             }
-            diff::edge_events(before.as_ref(), after.as_ref(), &mut events);
+            diff::edge_events(before.as_ref(), after, &mut events);
         }
         for (id, before) in nodes {
             let after = id.parse().ok().and_then(|id| self.agent(self.find(id)?));
             let after = after.map(|agent| render::agent_shape(agent, &self.index.keys));
-            diff::node_events(before.as_ref(), after.as_ref(), &mut events);
+            diff::node_events(before.as_ref(), after, &mut events);
         }
         for (id, appeared) in fars {
             let shape = render::far_shape(&id);
-            let (before, after) = if appeared { (None, Some(&shape)) } else { (Some(&shape), None) };
-            diff::node_events(before, after, &mut events);
+            let (before, after) = if appeared { (None, Some(shape)) } else { (Some(shape), None) };
+            diff::node_events(before.as_ref(), after, &mut events);
         }
         for ix in agents {
             if let Some(agent) = self.agents[ix as usize].as_mut() {

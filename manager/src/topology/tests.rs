@@ -283,9 +283,13 @@ impl Fleet {
         if self.map.nodes.is_empty() {
             self.map = State::new().map();
         }
-        assert_eq!(diff(&replay(&self.map, &events), &after), [], "the events lead to the new map");
-        assert_eq!(events, diff(&self.map, &after), "and are those between the maps");
-        assert_eq!(diff(&after, &after), []);
+        assert_eq!(
+            diff(&replay(self.map.clone(), events.clone()), after.clone()),
+            [],
+            "the events lead to the new map"
+        );
+        assert_eq!(events, diff(&self.map, after.clone()), "and are those between the maps");
+        assert_eq!(diff(&after, after.clone()), []);
         self.map = after;
         self.compare_recomputed();
     }

@@ -90,7 +90,7 @@ fn outcome(folder: &Path) -> Value {
     events.extend(state.settle(entries.last().unwrap().received_at + 1000));
     let base = base.unwrap();
     assert_eq!(
-        diff(&replay(&base, &events), &state.map()),
+        diff(&replay(base, events.clone()), state.map()),
         [],
         "{}: events rebuild the map",
         folder.display()

@@ -9,9 +9,11 @@ use proto::delta::Base;
 use proto::ids::{AgentId, BootId};
 use proto::limits::BASE_AGE_MAX;
 
-/// Bytes of reports kept in memory at most: those of a usual fleet of 10,000 agents. Beyond that the
-/// oldest go, and are read from the database when they are asked for.
-const BYTES_MAX: usize = 64 << 20;
+/// Bytes of reports kept in memory at least, where there are so many: those of a usual fleet of 10,000 agents.
+const ROOM_MIN: usize = 64 << 20;
+/// The share of a machine's memory that they may take. Beyond that the oldest go, and are read from the
+/// database when they are asked for.
+const SHARE: usize = 4;
 /// What one takes beside its text, about.
 const OVERHEAD: usize = 200;
 
@@ -52,8 +54,12 @@ pub fn age_max() -> i64 {
 }
 
 /// Those in memory.
-#[derive(Debug, Default)]
-pub struct Bases(RwLock<Inner>);
+#[derive(Debug)]
+pub struct Bases {
+    inner: RwLock<Inner>,
+    /// Bytes that they may take.
+    room: usize,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -63,17 +69,30 @@ struct Inner {
     bytes: usize,
 }
 
+impl Default for Bases {
+    /// None yet, on a machine of which nothing is known.
+    fn default() -> Self {
+        Self { inner: RwLock::default(), room: ROOM_MIN }
+    }
+}
+
 impl Bases {
+    /// None yet, on a machine with so many bytes of memory.
+    #[must_use]
+    pub fn on(memory: usize) -> Self {
+        Self { room: (memory / SHARE).max(ROOM_MIN), ..Self::default() }
+    }
+
     /// The report of this name, if it is in memory.
     #[must_use]
     pub fn get(&self, agent: AgentId, boot: BootId, tick: u64) -> Option<Arc<Kept>> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.of.get(&agent).filter(|kept| kept.boot == boot && kept.tick == tick).cloned()
     }
 
     /// Keeps reports that were committed, in the place of earlier ones of the same agents.
     pub fn put(&self, new: impl IntoIterator<Item = (AgentId, Arc<Kept>)>, now: i64) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         for (agent, kept) in new {
             let is_late = |old: &Arc<Kept>| old.boot == kept.boot && old.tick > kept.tick;
             if inner.of.get(&agent).is_some_and(is_late) {
@@ -85,20 +104,20 @@ impl Bases {
                 inner.bytes -= old.size();
             }
         }
-        inner.trim(now);
+        inner.trim(self.room, now);
     }
 
     /// Keeps nothing.
     pub fn clear(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Inner::default();
+        *self.inner.write().unwrap_or_else(PoisonError::into_inner) = Inner::default();
     }
 }
 
 impl Inner {
-    fn trim(&mut self, now: i64) {
+    fn trim(&mut self, room: usize, now: i64) {
         while let Some(&(agent, no)) = self.oldest_first.front() {
             match self.of.get(&agent).filter(|kept| kept.no == no) {
-                Some(kept) if self.bytes <= BYTES_MAX && kept.is_fresh(now) => return,
+                Some(kept) if self.bytes <= room && kept.is_fresh(now) => return,
                 Some(kept) => {
                     self.bytes -= kept.size();
                     self.of.remove(&agent);
@@ -137,7 +156,7 @@ mod tests {
         bases.put([(agent(3), kept(5, 1, age_max() + 1, 10))], age_max() + 1);
         assert!(bases.get(agent(2), BOOT, 5).is_none(), "it is too old");
         assert!(bases.get(agent(1), BOOT, 9).is_some());
-        let inner = bases.0.read().unwrap();
+        let inner = bases.inner.read().unwrap();
         assert_eq!((inner.of.len(), inner.oldest_first.len(), inner.bytes), (2, 2, 2 * (10 + OVERHEAD)));
     }
 
@@ -148,8 +167,8 @@ mod tests {
         for number in 0..300 {
             bases.put([(agent(number), kept(i64::from(number), 1, 0, len))], 0);
         }
-        let inner = bases.0.read().unwrap();
-        assert!(inner.bytes <= BYTES_MAX && inner.bytes > BYTES_MAX - 2 * len, "{}", inner.bytes);
+        let inner = bases.inner.read().unwrap();
+        assert!(inner.bytes <= ROOM_MIN && inner.bytes > ROOM_MIN - 2 * len, "{}", inner.bytes);
         assert_eq!(inner.of.len(), inner.oldest_first.len());
         drop(inner);
         assert!(bases.get(agent(299), BOOT, 1).is_some() && bases.get(agent(0), BOOT, 1).is_none());

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::fleet::SharedFleet;
 use crate::handle::{Context, handle};
 use crate::inbox::Inbox;
+use crate::process;
 use crate::psks::{self, Nudge, SharedPsks};
 use crate::refusals::Refusals;
 use crate::reply;
@@ -59,7 +60,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     psks::first(&source, &connection, &psk_health).map_err(at_database)?;
     let (fleet, psks) = (SharedFleet::default(), SharedPsks::default());
     let inbox: Arc<Inbox> = Arc::default();
-    let bases: Arc<Bases> = Arc::default();
+    let bases = Arc::new(Bases::on(process::memory().unwrap_or(0)));
     let shared = (Arc::clone(&fleet), Arc::clone(&psks), Arc::clone(&bases));
     let (writer, writing) = Writer::start(connection, shared, Arc::clone(&inbox)).map_err(at_database)?;
     let atlas = Atlas::default();

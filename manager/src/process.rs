@@ -17,6 +17,17 @@ pub struct Process {
     pub max_fds: Option<u64>,
 }
 
+/// Bytes of memory of this machine; `None` where /proc/meminfo does not say.
+#[must_use]
+pub fn memory() -> Option<usize> {
+    memory_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn memory_of(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_ascii_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
 /// Ticks a second in /proc/PID/stat: USER_HZ, 100 on all machines that Linux runs on today.
 const TICKS: f64 = 100.0;
 
@@ -65,6 +76,8 @@ mod tests {
         assert_eq!((found.cpu_s, found.resident_bytes), (Some(2.0), Some(1 << 20)));
         assert_eq!((found.threads, found.max_fds), (Some(9), Some(1024)));
         assert_eq!(Process::parse("", "", "Max open files unlimited"), Process::default());
+        assert_eq!(memory_of("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
+        assert_eq!(memory_of("MemTotal: much"), None);
         let own = Process::read();
         assert!(own.resident_bytes > Some(100_000) && own.open_fds > Some(2), "{own:?}");
     }

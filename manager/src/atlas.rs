@@ -2,7 +2,7 @@
 //! a second, and has every change written to the history.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use gate::Stop;
@@ -15,10 +15,11 @@ use crate::content::{Says, whole};
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
 use crate::inbox::{Inbox, Present, Waiting};
+use crate::scribe::Scribe;
 use crate::store::history::PackedMap;
-use crate::store::writer::{History, Writer};
+use crate::store::writer::Writer;
 use crate::store::{Readers, history, reports};
-use crate::topology::{Applied, Event, Map, Receipt, State, diff};
+use crate::topology::{Applied, Changes, Map, Receipt, State};
 
 /// Between two settlings.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -26,9 +27,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The whole map is kept again after as many changes as it has nodes and edges, at least this many:
 /// then making a past map costs about as much as reading one.
 const LEAST_EVENTS: usize = 2000;
-
-/// Changes written in one transaction: some 10 ms, so that reports need not wait for more.
-const EVENTS_STEP: usize = 200;
 
 /// The live map as all threads share it.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +44,7 @@ impl Atlas {
     /// Agents whose part of the map changed since this was last asked.
     #[must_use]
     pub fn take_touched(&self) -> HashSet<AgentId> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).take_touched()
+        self.state().take_touched()
     }
 
     /// What is remembered beside the map, for alarms.
@@ -75,29 +73,6 @@ impl Atlas {
 #[must_use]
 pub fn is_whole_due(changes: usize, state: &State) -> bool {
     changes >= LEAST_EVENTS.max(state.len() + state.edge_count())
-}
-
-/// Writes changes of the map in short steps, and then the map; true once all is on disk. What is left
-/// when it fails or at a `stop` becomes changes again, from the map that is in the history then.
-#[must_use]
-pub fn write(
-    writer: &Writer,
-    at: i64,
-    events: Vec<Event>,
-    mut map: Option<PackedMap>,
-    stop: impl Fn() -> bool,
-) -> bool {
-    let mut left = events;
-    while !stop() {
-        let rest = left.split_off(left.len().min(EVENTS_STEP));
-        let last = rest.is_empty();
-        let written = writer.history(History { at, events: left, map: map.take_if(|_| last) });
-        if !written || last {
-            return written;
-        }
-        left = rest;
-    }
-    false
 }
 
 /// Takes a report into the map and what alarms remember. Where only counts moved since a report of which the
@@ -202,40 +177,49 @@ impl Keeper<'_> {
 
     fn settle(&mut self) {
         let at = now_ms();
-        let mut events = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).settle(at);
-        if !self.synced {
-            // After a start these are all there is: not twice at a time.
-            drop(std::mem::take(&mut events));
-            match self.changes_since_written() {
-                Ok(since) => events = since,
-                Err(error) => return log::error!("map: reading its history: {error}"),
-            }
+        self.state_mut().judge(at);
+        let is_over = || self.stop.is_set();
+        let mut scribe = Scribe::new(self.writer, at, &is_over);
+        let known = if self.synced {
+            self.atlas.state().each_change(|event| scribe.add(event));
+            Ok(())
+        } else {
+            self.changes_since_written(&mut scribe)
+        };
+        self.state_mut().settled(!self.synced || scribe.told() > 0);
+        if let Err(error) = known {
+            return log::error!("map: reading its history: {error}");
         }
-        if events.is_empty() {
-            self.synced = true;
-            return;
-        }
-        self.unkept += events.len();
+        let unkept = self.unkept + scribe.told();
         let state = self.atlas.state();
-        let whole = is_whole_due(self.unkept, &state);
-        let map = whole.then(|| state.map());
+        let whole = is_whole_due(unkept, &state).then(|| PackedMap::of(&state.structure()));
         drop(state);
-        // Packed here, as it takes long for a large fleet, and the writer has reports to store.
-        self.synced =
-            write(self.writer, at, events, map.map(|map| PackedMap::of(&map)), || self.stop.is_set());
-        if self.synced && whole {
-            self.unkept = 0;
-        }
+        let is_whole = whole.is_some();
+        let synced = scribe.end(whole);
+        self.synced = synced;
+        self.unkept = if synced && is_whole { 0 } else { unkept };
     }
 
-    /// What is different from the map that the history ends with, as after a start or after changes
+    /// Tells what is different from the map that the history ends with, as after a start or after changes
     /// that could not be written.
-    fn changes_since_written(&mut self) -> Result<Vec<Event>, StoreError> {
+    fn changes_since_written(&self, scribe: &mut Scribe<'_>) -> Result<(), StoreError> {
         let (written, _): (Map, i64) = self.readers.read(|db| history::map_at(db, i64::MAX))?;
-        let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.restore_since(&written);
-        let map = state.map();
-        drop(state);
-        Ok(diff(&written, map))
+        self.state_mut().restore_since(&written);
+        let state = self.atlas.state();
+        let (mut changes, mut found) = (Changes::since(written), Vec::new());
+        state.each_node(|node| {
+            changes.node(node, &mut found);
+            found.drain(..).for_each(|event| scribe.add(event));
+        });
+        state.each_map_edge(|edge| {
+            changes.edge(edge, &mut found);
+            found.drain(..).for_each(|event| scribe.add(event));
+        });
+        changes.gone(|event| scribe.add(event));
+        Ok(())
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.atlas.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@
 //! fleet     who is there now            view     what the API shows of it
 //! web       the page's own files          export   what other programs read
 //! inbox     what is stored and waits for the map
-//! atlas     keeps the live map: `topology` infers it, `store::history` keeps its changes
+//! atlas     keeps the live map: `topology` infers it, `scribe` has `store::history` keep its changes
 //! alarm     what is wrong: rules, their engine, and who is told
 //! status    the same in a terminal, asked of the running manager
 //! ```
@@ -45,6 +45,7 @@ pub mod refusals;
 pub mod replay;
 pub mod reply;
 pub mod request;
+pub mod scribe;
 pub mod status;
 pub mod store;
 pub mod sweep;

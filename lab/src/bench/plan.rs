@@ -14,6 +14,7 @@ use kattila_manager::bases::Bases;
 use kattila_manager::content::Content;
 use kattila_manager::inbox::Inbox;
 use kattila_manager::psks::SharedPsks;
+use kattila_manager::scribe;
 use kattila_manager::store::history::PackedMap;
 use kattila_manager::store::retention::START;
 use kattila_manager::store::writer::{Cutoff, Delivery, Held, Writer};
@@ -213,11 +214,13 @@ impl<'a> Run<'a> {
         self.unkept += events.len();
         self.events += events.len() as u64;
         let whole = atlas::is_whole_due(self.unkept, &self.state);
-        let map = whole.then(|| PackedMap::of(&self.state.map()));
+        let map = whole.then(|| PackedMap::of(&self.state.structure()));
         if whole {
             self.unkept = 0;
         }
-        if !events.is_empty() && !atlas::write(&self.writer, now, events, map, || false) {
+        let mut history = scribe::Scribe::new(&self.writer, now, &|| false);
+        events.into_iter().for_each(|event| history.add(event));
+        if !history.end(map) {
             return Err(Error::Plan("the map's history was not written".to_owned()));
         }
         Ok(())

@@ -3,12 +3,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::ser::{SerializeMap as _, SerializeStruct as _};
+use serde::{Serialize, Serializer};
+
 use super::edge::{EdgeKey, Far, Kept};
 use super::record::{self, Agent, AgentIx, Endpoint, NO_SLOT, mac_text};
 use super::render::{self, MANAGER};
 use super::shape::{HalfShape, Layer, Map, MapEdge, NodeShape};
 use super::view::{Edge, Half, Mesh, Node, Site, Topology, Underlay};
 use super::{State, evidence, mesh, nat, overlay, traffic, underlay};
+
+/// The structure of a state's whole map.
+#[derive(Debug)]
+pub struct Structure<'a>(&'a State);
+
+impl Serialize for Structure<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_struct("Map", 2)?;
+        map.serialize_field("nodes", &Nodes(self.0))?;
+        map.serialize_field("edges", &Edges(self.0))?;
+        map.end()
+    }
+}
+
+struct Nodes<'a>(&'a State);
+struct Edges<'a>(&'a State);
+
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (mut map, mut done) = (serializer.serialize_map(None)?, Ok(()));
+        self.0.each_node(|node| {
+            if done.is_ok() {
+                done = map.serialize_entry(&node.id, &node);
+            }
+        });
+        done?;
+        map.end()
+    }
+}
+
+impl Serialize for Edges<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (mut map, mut done) = (serializer.serialize_map(None)?, Ok(()));
+        self.0.each_map_edge(|edge| {
+            if done.is_ok() {
+                done = map.serialize_entry(&edge.edge.id, &edge);
+            }
+        });
+        done?;
+        map.end()
+    }
+}
 
 impl State {
     /// The whole map with figures and, where asked for, evidence, as of the last settling.
@@ -79,16 +124,31 @@ impl State {
     /// The structure alone, as events tell changes of it, as of the last settling.
     #[must_use]
     pub fn map(&self) -> Map {
-        let mut map = Map { nodes: self.others(), ..Map::default() };
-        for (_, agent) in self.in_order() {
-            let shape = render::agent_shape(agent, &self.index.keys);
+        let mut map = Map::default();
+        self.each_node(|shape| {
             map.nodes.insert(shape.id.clone(), shape);
-        }
-        for (key, kept) in self.edges.iter() {
-            let edge = self.map_edge(*key, kept);
+        });
+        self.each_map_edge(|edge| {
             map.edges.insert(edge.edge.id.clone(), edge);
-        }
+        });
         map
+    }
+
+    /// The same as [`State::map`], to be written as JSON without ever being whole in memory.
+    #[must_use]
+    pub fn structure(&self) -> Structure<'_> {
+        Structure(self)
+    }
+
+    /// Every node, as [`State::map`] has it.
+    pub fn each_node(&self, mut tell: impl FnMut(NodeShape)) {
+        self.others().into_values().for_each(&mut tell);
+        self.in_order().into_iter().for_each(|(_, agent)| tell(render::agent_shape(agent, &self.index.keys)));
+    }
+
+    /// Every edge, as [`State::map`] has it.
+    pub fn each_map_edge(&self, mut tell: impl FnMut(MapEdge)) {
+        self.edges.iter().for_each(|(key, kept)| tell(self.map_edge(*key, kept)));
     }
 
     /// Agents that the internet sees at one address, and groups joined by WireGuard edges.

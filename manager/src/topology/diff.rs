@@ -116,21 +116,45 @@ impl Event {
     }
 }
 
-/// The events that turn one map into another, in a fixed order. What is new moves into them: of a large
-/// fleet every copy counts.
+/// The events that turn one map into another, in a fixed order.
 #[must_use]
-pub fn diff(before: &Map, mut after: Map) -> Vec<Event> {
-    let mut events = Vec::new();
-    for (id, was) in &before.nodes {
-        node_events(Some(was), after.nodes.remove(id), &mut events);
-    }
-    after.nodes.into_values().for_each(|node| node_events(None, Some(node), &mut events));
-    for (id, was) in &before.edges {
-        edge_events(Some(was), after.edges.remove(id), &mut events);
-    }
-    after.edges.into_values().for_each(|edge| edge_events(None, Some(edge), &mut events));
+pub fn diff(before: &Map, after: Map) -> Vec<Event> {
+    let (mut changes, mut events) = (Changes::since(before.clone()), Vec::new());
+    after.nodes.into_values().for_each(|node| changes.node(node, &mut events));
+    after.edges.into_values().for_each(|edge| changes.edge(edge, &mut events));
+    changes.gone(|event| events.push(event));
     sort(&mut events);
     events
+}
+
+/// What a map became since, found part by part; what never came is gone.
+#[derive(Debug)]
+pub struct Changes(Map);
+
+impl Changes {
+    /// Since this map.
+    #[must_use]
+    pub fn since(before: Map) -> Self {
+        Self(before)
+    }
+
+    /// What a node became.
+    pub fn node(&mut self, node: NodeShape, events: &mut Vec<Event>) {
+        node_events(self.0.nodes.remove(&node.id).as_ref(), Some(node), events);
+    }
+
+    /// What an edge became.
+    pub fn edge(&mut self, edge: MapEdge, events: &mut Vec<Event>) {
+        edge_events(self.0.edges.remove(&edge.edge.id).as_ref(), Some(edge), events);
+    }
+
+    /// What is gone, once all that is there has come.
+    pub fn gone(self, mut tell: impl FnMut(Event)) {
+        let mut events = Vec::new();
+        self.0.nodes.values().for_each(|node| node_events(Some(node), None, &mut events));
+        self.0.edges.values().for_each(|edge| edge_events(Some(edge), None, &mut events));
+        events.drain(..).for_each(&mut tell);
+    }
 }
 
 /// The map that `base` becomes by these events. Events about what is not there change nothing.

@@ -19,6 +19,7 @@
 //! looks at their edges again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 use proto::ids::{AgentId, BootId};
 use proto::report::Report;
@@ -57,7 +58,8 @@ mod underlay;
 mod view;
 mod wireguard;
 
-pub use diff::{Event, diff, replay};
+pub use build::Structure;
+pub use diff::{Changes, Event, diff, replay};
 pub use evidence::Evidence;
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
 pub use path::{PathError, path};
@@ -118,7 +120,7 @@ pub struct State {
     fars: FoldMap<FarKey, u32>,
     pending: Pending,
     /// See [`State::take_touched`].
-    touched: HashSet<AgentId>,
+    touched: Mutex<HashSet<AgentId>>,
     now: i64,
     version: u64,
     revision: u64,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::PoisonError;
 
 use proto::ids::{AgentId, Cidr, PublicKey};
 
@@ -89,8 +90,8 @@ impl State {
     }
 
     /// Agents whose settings, presence or edges changed since this was last asked.
-    pub fn take_touched(&mut self) -> HashSet<AgentId> {
-        std::mem::take(&mut self.touched)
+    pub fn take_touched(&self) -> HashSet<AgentId> {
+        std::mem::take(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks over all edges, and for lost packets at those of agents that reported after `since`.

@@ -1,6 +1,7 @@
 //! Bringing edges up to date: which ones a change concerns, how they were, what became of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use proto::ids::AgentId;
 
@@ -22,6 +23,8 @@ pub(super) struct Pending {
     pub(super) agents: BTreeSet<AgentIx>,
     pub(super) edges: BTreeMap<EdgeKey, Option<MapEdge>>,
     pub(super) nodes: BTreeMap<String, Option<NodeShape>>,
+    /// Nodes that are no agents and appeared (or vanished), once judged.
+    pub(super) fars: BTreeMap<String, bool>,
     /// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
     pub(super) gone: BTreeMap<AgentId, (AgentIx, Vec<Box<str>>)>,
 }
@@ -33,31 +36,64 @@ impl State {
     /// Brings edges, states and presence up to `now` (milliseconds since the Unix epoch) and tells
     /// what changed since the last time: the events turn the map of then into the map of now.
     pub fn settle(&mut self, now: i64) -> Vec<Event> {
+        self.judge(now);
+        let mut events = Vec::new();
+        self.each_change(|event| events.push(event));
+        self.settled(!events.is_empty());
+        diff::sort(&mut events);
+        events
+    }
+
+    /// The first part of settling: brings edges, states and presence up to `now`. What changed is told by
+    /// [`State::each_change`] until [`State::settled`] ends it; no report may be taken between.
+    pub fn judge(&mut self, now: i64) {
         self.now = now;
         self.look_for_silence();
         self.claim_again();
         self.note_touched();
-        let Pending { agents, edges, nodes, gone } = std::mem::take(&mut self.pending);
-        let mut events = Vec::new();
-        let mut fars: BTreeMap<String, bool> = BTreeMap::new();
-        for (key, before) in edges {
-            let after = self.judge(key);
-            if let (Some(far), Some(edge)) = (far_key(key), before.as_ref().or(after.as_ref())) {
-                let more = i64::from(after.is_some()) - i64::from(before.is_some());
-                self.count_far(far, &edge.edge.ends[1].node, more, &mut fars);
+        let edges = std::mem::take(&mut self.pending.edges);
+        let mut fars = BTreeMap::new();
+        for (key, before) in &edges {
+            let is_there = self.judge_edge(*key);
+            let more = i64::from(is_there) - i64::from(before.is_some());
+            if let Some(far) = far_key(*key).filter(|_| more != 0) {
+                let id = match before {
+                    Some(before) => before.edge.ends[1].node.clone(),
+                    None => render::ends(self, *key)[1].node.clone(),
+                };
+                self.count_far(far, &id, more, &mut fars);
             }
-            diff::edge_events(before.as_ref(), after, &mut events);
         }
+        (self.pending.edges, self.pending.fars) = (edges, fars);
+    }
+
+    /// Tells each change that judging found, one after the other: those of a large fleet's start are too many to
+    /// have at once.
+    pub fn each_change(&self, mut tell: impl FnMut(Event)) {
+        let Pending { nodes, fars, edges, .. } = &self.pending;
+        let mut events = Vec::new();
         for (id, before) in nodes {
             let after = id.parse().ok().and_then(|id| self.agent(self.find(id)?));
             let after = after.map(|agent| render::agent_shape(agent, &self.index.keys));
             diff::node_events(before.as_ref(), after, &mut events);
+            events.drain(..).for_each(&mut tell);
         }
         for (id, appeared) in fars {
-            let shape = render::far_shape(&id);
-            let (before, after) = if appeared { (None, Some(shape)) } else { (Some(shape), None) };
+            let shape = render::far_shape(id);
+            let (before, after) = if *appeared { (None, Some(shape)) } else { (Some(shape), None) };
             diff::node_events(before.as_ref(), after, &mut events);
+            events.drain(..).for_each(&mut tell);
         }
+        for (key, before) in edges {
+            let after = self.edges.get(key).map(|kept| self.map_edge(*key, kept));
+            diff::edge_events(before.as_ref(), after, &mut events);
+            events.drain(..).for_each(&mut tell);
+        }
+    }
+
+    /// The last part of settling, `changed` where there was any change.
+    pub fn settled(&mut self, changed: bool) {
+        let Pending { agents, gone, .. } = std::mem::take(&mut self.pending);
         for ix in agents {
             if let Some(agent) = self.agents[ix as usize].as_mut() {
                 agent.free_names();
@@ -65,9 +101,7 @@ impl State {
         }
         self.free.extend(gone.into_values().map(|(ix, _)| ix));
         self.index.keys.sweep();
-        self.version += u64::from(!events.is_empty());
-        diff::sort(&mut events);
-        events
+        self.version += u64::from(changed);
     }
 
     /// Marks an agent and all whom these topics of it concern, and keeps how their edges were.
@@ -158,21 +192,22 @@ impl State {
         let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent);
         let all = self.pending.agents.iter().copied().chain(ends);
         let ids: Vec<AgentId> = all.filter_map(|ix| Some(self.agent(ix)?.id)).collect();
-        self.touched.extend(ids);
+        self.touched.get_mut().unwrap_or_else(PoisonError::into_inner).extend(ids);
     }
 
-    /// Finds an edge's state anew, drops it when nobody claims it, and shows how it is now.
-    fn judge(&mut self, key: EdgeKey) -> Option<MapEdge> {
-        let kept = *self.edges.get(&key)?;
+    /// Finds an edge's state anew, drops it when nobody claims it, and tells whether it is there.
+    fn judge_edge(&mut self, key: EdgeKey) -> bool {
+        let Some(kept) = self.edges.get(&key).copied() else { return false };
         if kept.claims == 0 {
             self.edges.remove(&key);
-            return None;
+            return false;
         }
-        let Facts { state, relation, seen } = edge::evaluate(self, key);
+        let Facts { state, .. } = edge::evaluate(self, key);
         let since = if kept.since == UNBORN || state != kept.state { self.now } else { kept.since };
-        let kept = Kept { since, state, ..kept };
-        *self.edges.get_mut(&key)? = kept;
-        Some(render::map_edge(self, key, &kept, relation, seen))
+        if let Some(there) = self.edges.get_mut(&key) {
+            *there = Kept { since, state, ..kept };
+        }
+        true
     }
 
     /// Counts the edges of a node that is no agent; its first makes it appear, its last vanish.

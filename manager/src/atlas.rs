@@ -91,7 +91,7 @@ pub fn take(
         Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.tick, &counts) {
             Some(Applied::Late) => return Ok(()),
             Some(_) => {
-                watches.note(receipt, &whole(&kept, &payload)?);
+                watches.count(receipt, &counts);
                 return Ok(());
             }
             None => (Box::new(whole(&kept, &payload)?), Some(kept.tick)),

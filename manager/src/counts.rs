@@ -95,7 +95,9 @@ impl DeviceCounts {
 }
 
 impl PeerCounts {
-    fn of(peer: &WireGuardPeer) -> Self {
+    /// Those of a peer.
+    #[must_use]
+    pub fn of(peer: &WireGuardPeer) -> Self {
         Self {
             handshake_age_s: peer.handshake_age_s,
             rx_bytes: peer.rx_bytes,

@@ -4,24 +4,23 @@
 use std::borrow::Borrow;
 
 /// A map of a few items in order of their keys.
-#[derive(Debug, Clone)]
-pub struct Few<K, V>(Vec<(K, V)>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Few<K, V>(Box<[(K, V)]>);
 
 impl<K, V> Default for Few<K, V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Box::default())
     }
 }
 
 impl<K: Ord, V> Few<K, V> {
     /// The items, the last of those with the same key.
-    pub(super) fn of(items: impl ExactSizeIterator<Item = (K, V)>) -> Self {
-        let mut list: Vec<(K, V)> = Vec::with_capacity(items.len());
-        list.extend(items);
+    pub(super) fn of(items: impl Iterator<Item = (K, V)>) -> Self {
+        let mut list: Vec<(K, V)> = items.collect();
         list.reverse();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list.dedup_by(|later, first| later.0 == first.0);
-        Self(list)
+        Self(list.into_boxed_slice())
     }
 
     /// The value of a key.
@@ -46,6 +45,10 @@ impl<K: Ord, V> Few<K, V> {
     /// All values.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
     }
 
     /// How many there are.

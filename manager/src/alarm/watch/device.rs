@@ -1,16 +1,17 @@
 //! What is remembered of a WireGuard device and its peers, and how a report changes it.
 
 use proto::ids::{Cidr, PublicKey};
-use proto::report::{Interface, Report, WireGuardDevice, WireGuardPeer};
+use proto::report::{Counters, Interface, WireGuardDevice, WireGuardPeer};
 
 use super::super::few::Few;
-use super::{MOMENTS, WINDOW, push};
+use super::{MOMENTS, Moment, WINDOW, push};
+use crate::counts::{PeerCounts, SystemCounts};
 
 /// A handshake of so long ago (s) may still be one of a tunnel that is up.
 const LATELY_S: i64 = 400;
 
 /// What is remembered of a WireGuard device.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceWatch {
     /// Its key.
     pub key: Option<PublicKey>,
@@ -30,6 +31,10 @@ pub struct DeviceWatch {
     pub rx_bytes: Rise,
     /// Its peers.
     pub peers: Few<PublicKey, PeerWatch>,
+    /// Where it stands in the report's list.
+    place: u16,
+    /// Where its interface stands in the report's list, if there.
+    nic: Option<u16>,
 }
 
 /// A counter and its last two increases.
@@ -41,7 +46,7 @@ pub struct Rise {
 }
 
 /// What is remembered of a WireGuard peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerWatch {
     /// AllowedIPs that it has, or had before they were taken from it.
     pub allowed: Box<[Cidr]>,
@@ -62,10 +67,12 @@ pub struct PeerWatch {
     pub deaf: u8,
     rx: u64,
     tx: u64,
+    /// Where it stands in the report's list.
+    place: u16,
 }
 
 /// What changed of a WireGuard peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct PeerPast {
     lost: Vec<(Cidr, i64)>,
     allowed_changed: Option<(i64, Box<[Cidr]>)>,
@@ -135,82 +142,129 @@ impl Rise {
     }
 }
 
+/// What is to be remembered of a device that stands at `place` in a report's list, and whose
+/// interface, if there, at `nic.0` in that of interfaces.
 pub(super) fn device_watch(
     old: Option<&DeviceWatch>,
-    device: &WireGuardDevice,
-    interface: Option<&Interface>,
-    report: &Report,
-    now: i64,
+    (place, device): (u16, &WireGuardDevice),
+    nic: Option<(u16, &Interface)>,
+    moment: &Moment,
 ) -> DeviceWatch {
-    let mut watch =
-        DeviceWatch { key: device.public_key, port: device.listen_port, ..DeviceWatch::default() };
+    let mut watch = DeviceWatch {
+        key: device.public_key,
+        port: device.listen_port,
+        place,
+        nic: nic.map(|(place, _)| place),
+        ..DeviceWatch::default()
+    };
     if let Some(old) = old {
         watch.key_changed = old.key_changed;
         watch.port_changed = old.port_changed;
         if let (Some(was), true) = (old.key, device.public_key.is_some() && old.key != device.public_key) {
-            watch.key_changed = Some((now, was));
+            watch.key_changed = Some((moment.now, was));
         }
         if old.port != device.listen_port && old.port != 0 && device.listen_port != 0 {
-            watch.port_changed = Some((now, old.port));
+            watch.port_changed = Some((moment.now, old.port));
         }
         (watch.rx_frame, watch.tx_errors, watch.rx_bytes) = (old.rx_frame, old.tx_errors, old.rx_bytes);
     }
-    if let Some(interface) = interface {
+    if let Some((_, interface)) = nic {
         watch.is_kernel = interface.driver_kind.as_deref() == Some("wireguard");
-        watch.rx_frame.push(interface.counters.rx_frame);
-        watch.tx_errors.push(interface.counters.tx_errors);
-        watch.rx_bytes.push(interface.counters.rx_bytes);
+        watch.count_nic(&interface.counters);
     }
-    let peers = device.peers.iter().map(|peer| {
+    let peers = (0..).zip(&device.peers).map(|(place, peer)| {
         let before = old.and_then(|old| old.peers.get(&peer.public_key));
-        (peer.public_key, peer_watch(before, peer, report, now))
+        (peer.public_key, peer_watch(before, place, peer, moment))
     });
     watch.peers = Few::of(peers);
     watch
 }
 
-fn peer_watch(old: Option<&PeerWatch>, peer: &WireGuardPeer, report: &Report, now: i64) -> PeerWatch {
-    let age_s = peer.handshake_age_s.and_then(|age| i64::try_from(age).ok());
-    // To the second, on the agent's clock; a second's rounding either way is the same handshake.
-    let handshake_at = age_s.and_then(|age| u32::try_from(report.observed_at / 1000 - age).ok());
+impl DeviceWatch {
+    /// Takes the counters of a report that is otherwise the same as the one before.
+    pub(super) fn count(&mut self, counts: &SystemCounts, moment: &Moment) {
+        let nic = self.nic.and_then(|place| counts.interfaces.get(usize::from(place)));
+        if let Some(nic) = nic {
+            self.count_nic(&nic.counters);
+        }
+        let Some(device) = counts.wireguard.get(usize::from(self.place)) else { return };
+        for peer in self.peers.values_mut() {
+            if let Some(counts) = device.peers.get(usize::from(peer.place)) {
+                peer.count(counts, moment);
+            }
+        }
+    }
+
+    fn count_nic(&mut self, counters: &Counters) {
+        self.rx_frame.push(counters.rx_frame);
+        self.tx_errors.push(counters.tx_errors);
+        self.rx_bytes.push(counters.rx_bytes);
+    }
+}
+
+fn peer_watch(old: Option<&PeerWatch>, place: u16, peer: &WireGuardPeer, moment: &Moment) -> PeerWatch {
+    let counts = PeerCounts::of(peer);
     let mut watch = PeerWatch {
         allowed: peer.allowed_ips.as_slice().into(),
         endpoint: peer.endpoint.as_deref().map(Box::from),
-        handshake_at: handshake_at.unwrap_or(0),
-        rx: peer.rx_bytes,
-        tx: peer.tx_bytes,
+        place,
         ..PeerWatch::default()
     };
-    let Some(old) = old else { return watch };
-    watch.past = old.past.clone().map(|mut past| {
-        past.moves.retain(|at| now - at <= WINDOW);
-        past
-    });
+    let Some(old) = old else {
+        watch.handshake_at = moment.handshake_at(counts.handshake_age_s);
+        (watch.rx, watch.tx) = (counts.rx_bytes, counts.tx_bytes);
+        return watch;
+    };
+    watch.past.clone_from(&old.past);
     if old.allowed != watch.allowed {
-        take_allowed(&mut watch, old, now);
+        take_allowed(&mut watch, old, moment.now);
     }
     if let (Some(was), Some(is)) = (&old.endpoint, &watch.endpoint)
         && host_of(was) != host_of(is)
     {
         let past = watch.past.get_or_insert_default();
-        past.moved = Some((now, was.clone()));
-        push(&mut past.moves, now);
+        past.moved = Some((moment.now, was.clone()));
+        push(&mut past.moves, moment.now);
     }
-    let renewed = old.handshake_at > 0 && watch.handshake_at > old.handshake_at + 2;
-    watch.churn = if renewed { old.churn.saturating_add(1) } else { 0 };
-    let (rx, tx) = (peer.rx_bytes.checked_sub(old.rx), peer.tx_bytes.checked_sub(old.tx));
-    // More than any sum of handshakes and keepalives within one interval.
-    let noise = 2 * (148 + 92) + 32 * (2 + u64::from(report.interval_s) / 5);
-    watch.sending = if tx.is_some_and(|tx| tx > noise) { old.sending.saturating_add(1) } else { 0 };
-    watch.deaf = if rx == Some(0) { old.deaf.saturating_add(1) } else { 0 };
-    match (rx, tx) {
-        (Some(rx), Some(tx)) if rx > noise && tx > noise => watch.busy = old.busy.saturating_add(1),
-        (Some(rx), Some(tx)) if rx <= noise && tx <= noise => {
-            (watch.busy, watch.quiet) = (old.busy, old.quiet.saturating_add(1));
-        }
-        _ => {}
-    }
+    (watch.handshake_at, watch.churn, watch.rx, watch.tx) = (old.handshake_at, old.churn, old.rx, old.tx);
+    (watch.sending, watch.deaf, watch.busy, watch.quiet) = (old.sending, old.deaf, old.busy, old.quiet);
+    watch.count(&counts, moment);
     watch
+}
+
+impl PeerWatch {
+    /// Takes the counters of a report that follows on another.
+    fn count(&mut self, counts: &PeerCounts, moment: &Moment) {
+        if let Some(past) = &mut self.past {
+            past.moves.retain(|at| moment.now - at <= WINDOW);
+        }
+        let more = |count: u8, is: bool| if is { count.saturating_add(1) } else { 0 };
+        let handshake_at = moment.handshake_at(counts.handshake_age_s);
+        self.churn =
+            more(self.churn, self.handshake_at > 0 && handshake_at > self.handshake_at.saturating_add(2));
+        self.handshake_at = handshake_at;
+        let (rx, tx) = (counts.rx_bytes.checked_sub(self.rx), counts.tx_bytes.checked_sub(self.tx));
+        (self.rx, self.tx) = (counts.rx_bytes, counts.tx_bytes);
+        // More than any sum of handshakes and keepalives within one interval.
+        let noise = 2 * (148 + 92) + 32 * (2 + u64::from(moment.interval_s) / 5);
+        self.sending = more(self.sending, tx.is_some_and(|tx| tx > noise));
+        self.deaf = more(self.deaf, rx == Some(0));
+        match (rx, tx) {
+            (Some(rx), Some(tx)) if rx > noise && tx > noise => {
+                (self.busy, self.quiet) = (self.busy.saturating_add(1), 0);
+            }
+            (Some(rx), Some(tx)) if rx <= noise && tx <= noise => self.quiet = more(self.quiet, true),
+            _ => (self.busy, self.quiet) = (0, 0),
+        }
+    }
+}
+
+impl Moment {
+    /// When a handshake of so many seconds ago was: to the second, on the agent's clock; 0 for none.
+    fn handshake_at(&self, age_s: Option<u64>) -> u32 {
+        let age_s = age_s.and_then(|age| i64::try_from(age).ok());
+        age_s.and_then(|age| u32::try_from((self.observed_at / 1000).checked_sub(age)?).ok()).unwrap_or(0)
+    }
 }
 
 /// Takes AllowedIPs that are others than before, or the same in another order.

@@ -4,8 +4,11 @@ use proto::report::{IFF_UP, Interface};
 
 use super::WINDOW;
 
+/// Flaps remembered of a card.
+const FLAPS: usize = 30;
+
 /// What is remembered of a network card.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkWatch {
     /// Whether it had a link and an address once.
     pub was_used: bool,
@@ -24,6 +27,8 @@ pub struct LinkWatch {
     pub is_faster: bool,
     /// Its link-layer address.
     pub mac: Option<String>,
+    /// Where it stands in the report's list of interfaces.
+    pub(super) place: u16,
 }
 
 impl LinkWatch {
@@ -32,11 +37,26 @@ impl LinkWatch {
             || !self.flaps.is_empty()
             || self.speed < self.fastest
     }
+
+    /// Takes how often its link came or went.
+    pub(super) fn count(&mut self, changes: Option<u64>, same_boot: bool, now: i64) {
+        self.flaps.retain(|(at, _)| now - at <= WINDOW);
+        if let (Some(was), Some(is), true) = (self.changes, changes, same_boot)
+            && is > was
+        {
+            if self.flaps.len() >= FLAPS {
+                self.flaps.remove(0);
+            }
+            self.flaps.push((now, is - was));
+        }
+        self.changes = changes;
+    }
 }
 
+/// What is to be remembered of a card that stands at `place` in a report's list.
 pub(super) fn link_watch(
     old: Option<&LinkWatch>,
-    interface: &Interface,
+    (place, interface): (u16, &Interface),
     same_boot: bool,
     now: i64,
 ) -> LinkWatch {
@@ -46,23 +66,15 @@ pub(super) fn link_watch(
         was_used: linked || old.is_some_and(|old| old.was_used),
         is_enabled: enabled,
         has_link: linked,
-        changes: interface.carrier_changes,
+        changes: old.and_then(|old| old.changes),
         flaps: old.map(|old| old.flaps.clone()).unwrap_or_default(),
         speed: interface.speed_mbps,
         fastest: interface.speed_mbps.max(old.and_then(|old| old.fastest)),
         is_faster: old
             .is_some_and(|old| old.is_faster || old.speed.is_some() && interface.speed_mbps > old.speed),
         mac: interface.mac.clone(),
+        place,
     };
-    watch.flaps.retain(|(at, _)| now - at <= WINDOW);
-    let before = old.filter(|_| same_boot).and_then(|old| old.changes);
-    if let (Some(was), Some(is)) = (before, interface.carrier_changes)
-        && is > was
-    {
-        if watch.flaps.len() >= 30 {
-            watch.flaps.remove(0);
-        }
-        watch.flaps.push((now, is - was));
-    }
+    watch.count(interface.carrier_changes, same_boot, now);
     watch
 }

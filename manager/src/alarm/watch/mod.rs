@@ -4,6 +4,8 @@
 mod device;
 mod link;
 mod stray;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use self::link::link_watch;
 use self::stray::{stray_prefixes, stray_routes};
 use super::few::Few;
 use super::recall::Recalled;
+use crate::counts::Counts;
 use crate::topology::{Receipt, State};
 
 /// How long changes are remembered (ms): the window in which flapping is counted.
@@ -53,7 +56,7 @@ pub struct Watches {
 }
 
 /// What is remembered of one agent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
     /// The start that its last report is of.
     pub boot: BootId,
@@ -101,6 +104,22 @@ pub struct Watch {
     pub stray_routes: Vec<(String, Cidr)>,
     /// AllowedIPs that no route leads into their interface, with the interface that it leads to.
     pub stray_prefixes: Vec<(String, PublicKey, Cidr, Option<String>)>,
+}
+
+/// When a report came and was observed (ms), and the seconds between its agent's reports.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: i64,
+    observed_at: i64,
+    interval_s: u32,
+}
+
+/// What times the report before told.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    received_at: i64,
+    own_clock: i64,
+    uptime_s: u64,
 }
 
 /// A default route.
@@ -193,6 +212,18 @@ impl Watches {
         }
         self.agents.insert(receipt.agent, watch);
     }
+
+    /// Takes a report that tells the present and differs from the agent's last one, which was noted, in
+    /// these counters alone. An agent of which nothing was noted stays unknown.
+    pub fn count(&mut self, receipt: &Receipt, counts: &Counts) {
+        let Some(watch) = self.agents.get_mut(&receipt.agent) else { return };
+        watch.count(receipt.received_at, counts);
+        if !self.old_keys.is_empty() {
+            for key in watch.devices.values().filter_map(|device| device.key) {
+                self.old_keys.remove(&key);
+            }
+        }
+    }
 }
 
 impl Watch {
@@ -219,7 +250,6 @@ impl Watch {
         let now = receipt.received_at;
         let own_clock = report.observed_at - report.clock_offset_ms;
         let same_boot = old.filter(|old| old.boot == receipt.boot);
-        let interval = i64::from(report.interval_s.max(1)) * 1000;
         let way_out = way_out(&system.routes, &system.neighbours);
         let mut watch = Self {
             boot: receipt.boot,
@@ -256,41 +286,70 @@ impl Watch {
             if let Some(changed) = changed_way(old.way_out.as_ref(), watch.way_out.as_ref()) {
                 watch.way_out_before = Some((changed, now));
             }
-            // A host's clock and ours advance alike; the reports' own delays are seconds.
-            let elapsed = now - old.received_at;
-            let back = old.own_clock + elapsed - own_clock;
-            if system.uptime_s >= old.uptime_s && own_clock < old.own_clock - CLOCK_STEP {
-                watch.clock_back = Some((now, back));
-            }
-            if system.uptime_s < old.uptime_s {
-                watch.rebooted_at = Some(now);
-            }
-            watch.gaps.retain(|at| now - at <= GAP_WINDOW);
-            if same_boot.is_some() && elapsed > 2 * interval + 5000 && elapsed <= 4 * interval + 10_000 {
-                push(&mut watch.gaps, now);
-            }
+            watch.take_times(old.times(), same_boot.is_some());
         }
         if let Some(old) = same_boot.filter(|old| report.delivery.dropped > old.dropped) {
             watch.dropped_at = Some((now, report.delivery.dropped - old.dropped));
         }
         watch.take_neighbours(old, report);
-        let devices = system.wireguard.iter().map(|device| {
-            let interface = system.interfaces.iter().find(|interface| interface.name == device.name);
+        let moment = Moment { now, observed_at: report.observed_at, interval_s: watch.interval_s };
+        let devices = (0..).zip(&system.wireguard).map(|(place, device)| {
+            let nic = (0..).zip(&system.interfaces).find(|(_, interface)| interface.name == device.name);
             let before = old.and_then(|old| old.devices.get(&device.name));
-            (device.name.clone(), device_watch(before, device, interface, report, now))
+            (device.name.clone(), device_watch(before, (place, device), nic, &moment))
         });
         watch.devices = Few::of(devices);
-        let is_card = |interface: &&Interface| {
+        let is_card = |(_, interface): &(u16, &Interface)| {
             matches!(interface.kind, InterfaceKind::Physical | InterfaceKind::Wireless)
         };
-        let cards: Vec<&Interface> = system.interfaces.iter().filter(is_card).collect();
-        let links = cards.into_iter().map(|interface| {
+        let cards = (0..).zip(&system.interfaces).filter(is_card);
+        let same = same_boot.is_some() && system.uptime_s >= old.map_or(0, |old| old.uptime_s);
+        let links = cards.map(|(place, interface)| {
             let before = old.and_then(|old| old.links.get(&interface.name));
-            let same = same_boot.is_some() && system.uptime_s >= old.map_or(0, |old| old.uptime_s);
-            (interface.name.clone(), link_watch(before, interface, same, now))
+            (interface.name.clone(), link_watch(before, (place, interface), same, now))
         });
         watch.links = Few::of(links);
         watch
+    }
+
+    fn times(&self) -> Times {
+        Times { received_at: self.received_at, own_clock: self.own_clock, uptime_s: self.uptime_s }
+    }
+
+    /// Takes what the times of the report before and of this one, already taken, say.
+    fn take_times(&mut self, old: Times, same_boot: bool) {
+        let now = self.received_at;
+        // A host's clock and ours advance alike; the reports' own delays are seconds.
+        let elapsed = now - old.received_at;
+        let back = old.own_clock + elapsed - self.own_clock;
+        if self.uptime_s >= old.uptime_s && self.own_clock < old.own_clock - CLOCK_STEP {
+            self.clock_back = Some((now, back));
+        }
+        if self.uptime_s < old.uptime_s {
+            self.rebooted_at = Some(now);
+        }
+        self.gaps.retain(|at| now - at <= GAP_WINDOW);
+        let interval = i64::from(self.interval_s) * 1000;
+        if same_boot && elapsed > 2 * interval + 5000 && elapsed <= 4 * interval + 10_000 {
+            push(&mut self.gaps, now);
+        }
+    }
+
+    /// Takes the counters of a report that is otherwise the same as the one before.
+    fn count(&mut self, now: i64, counts: &Counts) {
+        let old = self.times();
+        let system = &counts.system;
+        (self.received_at, self.observed_at, self.uptime_s) = (now, counts.observed_at, system.uptime_s);
+        self.own_clock = counts.observed_at - self.clock_offset_ms;
+        self.take_times(old, true);
+        let moment = Moment { now, observed_at: self.observed_at, interval_s: self.interval_s };
+        self.devices.values_mut().for_each(|device| device.count(system, &moment));
+        let same = self.uptime_s >= old.uptime_s;
+        for link in self.links.values_mut() {
+            if let Some(nic) = system.interfaces.get(usize::from(link.place)) {
+                link.count(nic.carrier_changes, same, now);
+            }
+        }
     }
 
     fn take_neighbours(&mut self, old: Option<&Self>, report: &Report) {

@@ -192,17 +192,14 @@ fn folder_found(setting: &str, folder: &Path, writable: Result<(), String>) -> F
 fn wireguard_found(system: &SystemData, problems: &[Problem]) -> Finding {
     let said = problems.iter().find(|problem| problem.source == "wg").map(|problem| problem.message.as_str());
     let rights = "run it as root or give it that capability: packaging/README.md, \"Without root\"";
+    let compare = "compare with `wg show all` as root; all else is reported";
     match (system.wireguard_source, said) {
-        (Source::None, Some(said)) if said.contains("CAP_NET_ADMIN") => Finding::bad(said, rights),
-        (Source::None, said) => Finding::bad(
-            format!("no output from wg: {}", said.unwrap_or("it gave none")),
-            "install wireguard-tools; interfaces, routes and neighbours are reported without it",
-        ),
-        (_, Some(said)) => Finding::poor(format!("wg: {said}"), "see `wg show all dump` as this user"),
-        (_, None) if system.wireguard.is_empty() => Finding::poor(
-            "wg works, and there is no WireGuard interface",
-            "bring one up; the agent finds it by itself",
-        ),
+        (Source::None, Some(said)) if said.contains("Without root") => Finding::bad(said, rights),
+        (Source::None, said) => Finding::bad(said.unwrap_or("WireGuard does not tell of itself"), compare),
+        (_, Some(said)) => Finding::poor(said, compare),
+        (_, None) if system.wireguard.is_empty() => {
+            Finding::poor("there is no WireGuard interface", "bring one up; the agent finds it by itself")
+        }
         (_, None) => {
             let names: Vec<&str> = system.wireguard.iter().map(|device| device.name.as_str()).collect();
             Finding::good(format!("{} with {} peers", names.join(", "), system.peers_total))
@@ -406,16 +403,14 @@ FAIL  manager    http://127.0.0.1:5086/x: connection refused
             shown(vec![("wg", wireguard_found(&system, problems))])
         };
         let denied = problem(
-            "Unable to access interface wg0: Operation not permitted. Without root or the ambient capability CAP_NET_ADMIN the agent sees no WireGuard peer; all else it sees",
+            "netlink: the kernel refused: Operation not permitted. Without root or CAP_NET_ADMIN the agent sees no WireGuard peer; all else it sees",
         );
         assert!(found(Source::None, &denied).contains("packaging/README.md"));
-        let missing = found(Source::None, &problem("not installed"));
-        assert!(missing.starts_with("FAIL  wg         no output from wg: not installed\n"), "{missing}");
-        let none = found(Source::Wg, &[]);
-        assert!(
-            none.starts_with("warn  wg         wg works, and there is no WireGuard interface\n"),
-            "{none}"
-        );
+        let missing = found(Source::None, &problem("netlink gives no list of interfaces"));
+        let expected = "FAIL  wg         netlink gives no list of interfaces\n";
+        assert!(missing.starts_with(expected), "{missing}");
+        let none = found(Source::Netlink, &[]);
+        assert!(none.starts_with("warn  wg         there is no WireGuard interface\n"), "{none}");
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn discover() -> Result<ExitCode, Failure> {
     let (system, problems) = collect::collect(&Sources::system(), SystemTime::now());
     if system.wireguard_source == Source::None {
         let why = problems.iter().find(|problem| problem.source == "wg");
-        let why = why.map_or("no output from `wg`", |problem| problem.message.as_str());
+        let why = why.map_or("nothing was said", |problem| problem.message.as_str());
         return Err(wrong(format!("cannot ask WireGuard: {why}")));
     }
     let targets = Targets::of(&system);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use kattila_agent::collect::{Addresses, Netlink, Question, Sources, Wg, collect};
+use kattila_agent::collect::{Addresses, Netlink, Question, Sources, WgSockets, collect};
 use kattila_agent::parse::netlink::{INET, INET6, Messages, address, dump, link, neighbour, route, rule};
 use proptest::prelude::*;
 use proto::limits::ROUTES_MAX;
@@ -26,9 +26,9 @@ fn read(folder: &Path) -> (SystemData, Vec<Problem>) {
     let sources = Sources {
         root: nowhere.clone(),
         proc_root: nowhere.clone(),
-        sys_root: nowhere.clone(),
+        sys_root: nowhere,
         netlink: Netlink::Recorded(folder.to_owned()),
-        wg: Wg::new(nowhere.join("wg")),
+        wg_sockets: WgSockets::default(),
         addresses: Addresses::Fixed(Vec::new()),
         arch: String::new(),
     };

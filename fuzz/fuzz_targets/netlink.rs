@@ -3,11 +3,14 @@
 #![no_main]
 
 use kattila_agent::parse::netlink::dump::Dump;
-use kattila_agent::parse::netlink::{INET, INET6, Messages, address, link, neighbour, route, rule};
+use kattila_agent::parse::netlink::{
+    INET, INET6, Messages, address, family, link, neighbour, route, rule, wireguard,
+};
 use libfuzzer_sys::fuzz_target;
+use proto::report::WireGuardDevice;
 
 fuzz_target!(|bytes: &[u8]| {
-    for kind in [link::NEW, route::NEW, rule::NEW, neighbour::NEW, address::NEW] {
+    for kind in [link::NEW, route::NEW, rule::NEW, neighbour::NEW, address::NEW, family::CONTROL, 33] {
         let mut dump = Dump { kind, ..Dump::default() };
         let mut rows = 0;
         let _ = dump.read(bytes, &mut |body| {
@@ -32,5 +35,9 @@ fn parse_all(body: &[u8]) {
         assert!(rows <= body.len());
     }
     let _ = (link::row(body).is_ok(), neighbour::row(body).is_ok(), rule::row(body).is_ok());
-    let _ = address::row(body).is_ok();
+    let _ = (address::row(body).is_ok(), family::row(body).is_ok());
+    let mut device = WireGuardDevice::default();
+    let _ = wireguard::row(body, &mut device);
+    let rows = device.peers.iter().map(|peer| 1 + peer.allowed_ips.len()).sum::<usize>();
+    assert!(rows <= body.len());
 }

@@ -54,6 +54,39 @@ fn every_kind_of_interface_is_told_as_the_kernel_tells_it() {
     every_layer_is_on_the_map(&done);
 }
 
+/// Devices of every shape, as the agent's own fixture has them.
+const WIREGUARD: &str = include_str!("../../agent/tests/fixtures/kernel-wireguard/setup.sh");
+
+#[test]
+fn the_kernels_wireguard_is_told_as_wg_tells_it() {
+    if !require(KERNEL) || !require(DAEMONS) {
+        return;
+    }
+    let done = Kernel::new()
+        .copy_binary(bin("agent").unwrap())
+        .step("setup", WIREGUARD)
+        .step("before", READ)
+        .step("sysinfo", "agent -sysinfo")
+        .step("after", READ)
+        .step("secrets", "wg show all private-key; wg show all preshared-keys")
+        .run(TIMEOUT)
+        .unwrap();
+    done.ok("setup").unwrap();
+    let read = |step: &str| Reading::parse(&done.ok(step).unwrap());
+    let sysinfo = done.ok("sysinfo").unwrap();
+    let report: Report = serde_json::from_str(&sysinfo).unwrap();
+    assert_agrees("guest", &report, &read("before"), &read("after"));
+    assert_eq!((report.system.wireguard.len(), report.system.peers_total), (4, 66));
+    let peers = || report.system.wireguard.iter().flat_map(|device| &device.peers);
+    assert!(peers().any(|peer| peer.endpoint.as_deref() == Some("[fe80::1%e0]:51821")), "a zone by its name");
+    assert_eq!(peers().filter(|peer| peer.handshake_at.is_some()).count(), 2);
+    let secrets = done.ok("secrets").unwrap();
+    let secrets = secrets.lines().filter_map(|line| line.split('\t').next_back());
+    let secrets: Vec<&str> = secrets.filter(|secret| *secret != "(none)").collect();
+    assert!(secrets.len() > 60);
+    assert!(secrets.iter().all(|secret| !sysinfo.contains(secret)), "a secret is told");
+}
+
 /// Tunnels of the guest that are an edge, and the interface that carries them on `a`.
 const TUNNELS: &[(&str, &str, &str, &str)] = &[
     ("wireguard", "a/wg0", "b/wg0", "eth0"),

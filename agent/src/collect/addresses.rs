@@ -3,8 +3,9 @@
 use proto::ids::Cidr;
 use proto::report::Interface;
 
-use super::netlink::{Netlink, NetlinkError, Question};
+use super::netlink::{Netlink, NetlinkError};
 use super::problems::Problems;
+use super::question::Question;
 use crate::parse::netlink::address;
 
 /// Addresses that are remembered: those of 64 interfaces with 64 each.

@@ -1,9 +1,9 @@
 //! This host, as far as it can be read: the only place that reads files under /proc and /sys, asks
-//! the kernel by netlink, and runs `wg`.
+//! the kernel by netlink, and daemons of WireGuard by their sockets.
 //!
 //! ```text
-//! wg show all dump ─▶ WireGuard devices ─┐ names
-//! rtnetlink links ───────────────────────┤ kinds, tunnels
+//! rtnetlink links ───────────────────────┬ kinds, tunnels
+//! generic netlink, control sockets ──────┤ names of WireGuard devices, and their peers
 //! /proc/net/dev, /sys/class/net ─────────┴▶ interfaces
 //! rtnetlink routes, rules, neighbours ────▶ the same
 //! or /proc/net/route, ipv6_route, arp ────▶ routes, neighbours
@@ -22,9 +22,10 @@ mod links;
 mod neighbours;
 mod netlink;
 mod problems;
+mod question;
 mod routes;
 mod rules;
-mod wg_command;
+mod wg_sockets;
 mod wireguard;
 
 use std::path::PathBuf;
@@ -35,8 +36,9 @@ use proto::report::{Problem, SystemData};
 
 pub use addresses::Addresses;
 pub use hardware::hardware_id;
-pub use netlink::{Netlink, NetlinkError, Question};
-pub use wg_command::Wg;
+pub use netlink::{Netlink, NetlinkError};
+pub use question::Question;
+pub use wg_sockets::WgSockets;
 
 use files::SmallFiles;
 use links::{Links, Names};
@@ -51,10 +53,10 @@ pub struct Sources {
     pub proc_root: PathBuf,
     /// Where sysfs is mounted: `/sys`.
     pub sys_root: PathBuf,
-    /// rtnetlink.
+    /// The kernel's netlink.
     pub netlink: Netlink,
-    /// The `wg` command.
-    pub wg: Wg,
+    /// The sockets of userspace WireGuard, under `root`.
+    pub wg_sockets: WgSockets,
     /// Where interface addresses come from.
     pub addresses: Addresses,
     /// Machine hardware name, as `uname -m`.
@@ -71,7 +73,7 @@ impl Sources {
             proc_root: PathBuf::from("/proc"),
             sys_root: PathBuf::from("/sys"),
             netlink: Netlink::System,
-            wg: Wg::new("wg"),
+            wg_sockets: WgSockets::default(),
             addresses: Addresses::System,
             arch: arch.unwrap_or_else(|_| std::env::consts::ARCH.to_owned()),
         }
@@ -81,7 +83,7 @@ impl Sources {
 /// Reads the host once. `now` is the host's own clock, by which handshakes are aged. Every list is
 /// within [`proto::limits`]; where one was cut, its `*_total` or a problem says so.
 ///
-/// Without output from `wg`, `wireguard` is empty, `wireguard_source` is `None` and a problem of
+/// Where no one tells of WireGuard, `wireguard` is empty, `wireguard_source` is `None` and a problem of
 /// the source `wg` says why: no device is known to be gone.
 #[must_use]
 pub fn collect(sources: &Sources, now: SystemTime) -> (SystemData, Vec<Problem>) {
@@ -89,11 +91,10 @@ pub fn collect(sources: &Sources, now: SystemTime) -> (SystemData, Vec<Problem>)
     let mut files = SmallFiles::default();
     let mut system = SystemData::default();
 
-    let dump = wireguard::dump(sources);
-    let names = wireguard::names(sources, dump.as_ref().ok());
     let links = Links::read(sources, &mut problems);
-    interfaces::read(sources, &names, &links, &mut files, &mut problems, &mut system);
-    wireguard::read(dump, now, &mut problems, &mut system);
+    let told = wireguard::ask(sources, &links, &mut problems);
+    interfaces::read(sources, &told.names(), &links, &mut files, &mut problems, &mut system);
+    wireguard::read(told, now, &mut problems, &mut system);
     let names = Names::new(&links, &system);
     routes::read(sources, &names, &mut problems, &mut system);
     rules::read(sources, &mut problems, &mut system);

@@ -1,7 +1,7 @@
-//! Questions to the kernel by rtnetlink(7): one socket for each, whole lists only.
+//! Questions to the kernel by rtnetlink(7) and generic netlink: one socket for each, whole lists only.
 //!
-//! A netlink socket of this kind needs no privilege. It may still be refused, by a sandbox or a
-//! kernel without it; then /proc and /sys have to do.
+//! A netlink socket of this kind needs no privilege; WireGuard's devices alone do. It may still be
+//! refused, by a sandbox or a kernel without it; then /proc and /sys, and `wg`, have to do.
 
 use std::fmt;
 use std::fs;
@@ -13,23 +13,19 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recvfrom,
-    send, setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockType, bind, getsockname, recvfrom, send, setsockopt,
+    socket,
 };
 use nix::sys::time::TimeVal;
 
 use super::problems::Problems;
-use crate::parse::netlink::dump::{DUMP, Dump, DumpError, REQUEST};
-use crate::parse::netlink::{
-    BadMessage, INET, INET6, Messages, address, link, neighbour, request, request_attribute, route, rule,
-};
+use super::question::{BYTES_MAX, Question, SEQUENCE};
+use crate::parse::netlink::dump::{Dump, DumpError};
+use crate::parse::netlink::{BadMessage, Messages};
 
 /// How long one list may take. A host's lists take well under a millisecond, 900,000 routes some
 /// 0.2 s of a PC's time; seconds only on slow routers, and where the kernel holds its locks.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Bytes of a list that are read at most: a million IPv4 routes of 60 bytes. They are counted and
-/// chosen from as they come, and never held together.
-const BYTES_MAX: usize = 64 << 20;
 /// How often a list that changed while it was being given is asked for. A router whose routes
 /// always change gets the last one.
 const ATTEMPTS: u32 = 3;
@@ -38,83 +34,17 @@ const AGAIN_MAX: usize = 1 << 20;
 /// Room for one datagram. The kernel fills up to 32 KiB (`netlink_recvmsg` in af_netlink.c); one
 /// that fills all of this has been cut.
 const BUFFER: usize = (32 << 10) + 4;
-/// Each socket asks once, so its number need not vary.
-const SEQUENCE: u32 = 1;
 
-/// Where rtnetlink's answers come from.
+/// Where netlink's answers come from.
 #[derive(Debug, Clone)]
 pub enum Netlink {
     /// The kernel.
     System,
-    /// Files in this folder, one for each [`Question`] and named after it: the datagrams of an
+    /// Files in this folder, one for each [`Question`] ([`Question::file`]): the datagrams of an
     /// answer, one after the other.
     Recorded(PathBuf),
     /// Nowhere: /proc and /sys are to be read.
     Off,
-}
-
-/// A list that the kernel can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
-    /// All interfaces.
-    Links,
-    /// The IPv4 routes of all tables.
-    Routes4,
-    /// The IPv6 routes of all tables.
-    Routes6,
-    /// The policy-routing rules of both families.
-    Rules,
-    /// The neighbours of both families.
-    Neighbours,
-    /// The addresses of all interfaces.
-    Addresses,
-}
-
-impl Question {
-    /// Those that a recording of a host holds; its addresses stand beside it as text.
-    pub const ALL: [Self; 5] = [Self::Links, Self::Routes4, Self::Routes6, Self::Rules, Self::Neighbours];
-
-    /// A name for messages, and for the file of a recorded answer.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Links => "links",
-            Self::Routes4 => "routes4",
-            Self::Routes6 => "routes6",
-            Self::Rules => "rules",
-            Self::Neighbours => "neighbours",
-            Self::Addresses => "addresses",
-        }
-    }
-
-    /// What to send.
-    fn request(self) -> Vec<u8> {
-        let (kind, header, family) = match self {
-            Self::Links => (link::GET, link::HEADER, 0),
-            Self::Routes4 => (route::GET, route::HEADER, INET),
-            Self::Routes6 => (route::GET, route::HEADER, INET6),
-            Self::Rules => (rule::GET, rule::HEADER, 0),
-            Self::Neighbours => (neighbour::GET, neighbour::HEADER, 0),
-            Self::Addresses => (address::GET, address::HEADER, 0),
-        };
-        let mut body = vec![0; header];
-        body[0] = family;
-        if self == Self::Links {
-            body.extend(request_attribute(link::EXT_MASK, &link::SKIP_STATS.to_ne_bytes()));
-        }
-        request(kind, REQUEST | DUMP, SEQUENCE, &body)
-    }
-
-    /// Kind of the messages that answer it.
-    fn answer(self) -> u16 {
-        match self {
-            Self::Links => link::NEW,
-            Self::Routes4 | Self::Routes6 => route::NEW,
-            Self::Rules => rule::NEW,
-            Self::Neighbours => neighbour::NEW,
-            Self::Addresses => address::NEW,
-        }
-    }
 }
 
 /// Why a list could not be had.
@@ -155,15 +85,28 @@ impl std::error::Error for NetlinkError {}
 impl NetlinkError {
     /// Whether the kernel says that it has no such thing.
     pub(super) fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Answer(DumpError::Refused(number))
-            if Errno::from_raw(*number) == Errno::EOPNOTSUPP)
+        self.is_refusal(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether the kernel says that this process may not know.
+    pub(super) fn is_denied(&self) -> bool {
+        self.is_refusal(Errno::EPERM)
+    }
+
+    /// Whether the interface that was asked for has gone, or is another one now.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_refusal(Errno::ENODEV) || self.is_unsupported()
+    }
+
+    fn is_refusal(&self, with: Errno) -> bool {
+        matches!(self, Self::Answer(DumpError::Refused(number)) if Errno::from_raw(*number) == with)
     }
 }
 
 impl Netlink {
     /// Asks for a list and gives each row of it to `row`, together with what `start` made. Where
     /// the list changed meanwhile, all is done anew from `start`, a few times at most. Rows that
-    /// cannot be read, and a list that was cut at 64 MiB or after 3 s, are problems.
+    /// cannot be read, and a list that was cut at 64 MiB (4 for WireGuard) or after 3 s, are problems.
     ///
     /// # Errors
     /// When there is no list, or not to its end.
@@ -198,7 +141,7 @@ impl Netlink {
             let mut answer = self.ask(question, &mut room)?;
             let mut dump =
                 Dump { kind: question.answer(), sequence: SEQUENCE, port: answer.port, ..Dump::default() };
-            let read = follow(&mut answer, &mut dump, BYTES_MAX, &mut |body| each(Some(body)))?;
+            let read = follow(&mut answer, &mut dump, question.bytes_max(), &mut |body| each(Some(body)))?;
             let again = dump.interrupted && read.is_whole && read.bytes < AGAIN_MAX;
             if !again || attempt == ATTEMPTS {
                 tell(question, &dump, read.is_whole, problems);
@@ -231,9 +174,9 @@ impl Netlink {
 
     fn ask<'a>(&self, question: Question, room: &'a mut [u8]) -> Result<Answer<'a>, NetlinkError> {
         match self {
-            Self::System => Answer::from_kernel(&question.request(), room),
+            Self::System => Answer::from_kernel(question, room),
             Self::Recorded(folder) => {
-                let bytes = fs::read(folder.join(question.name())).map_err(NetlinkError::File)?;
+                let bytes = fs::read(folder.join(question.file())).map_err(NetlinkError::File)?;
                 Ok(Answer::recorded(bytes))
             }
             Self::Off => Err(NetlinkError::Off),
@@ -282,7 +225,7 @@ fn tell(question: Question, dump: &Dump, is_whole: bool, problems: &mut Problems
         let (rows, seconds) = (dump.rows, DEADLINE.as_secs());
         let message = format_args!(
             "over {} MiB long, or longer than {seconds} s on its way: {rows} read, no more",
-            BYTES_MAX >> 20
+            question.bytes_max() >> 20
         );
         problems.add(source, message);
     } else if dump.interrupted {
@@ -309,17 +252,16 @@ enum From<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn from_kernel(request: &[u8], room: &'a mut [u8]) -> Result<Self, NetlinkError> {
-        let fd =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-                .map_err(|error| NetlinkError::Call("socket", error))?;
+    fn from_kernel(question: Question, room: &'a mut [u8]) -> Result<Self, NetlinkError> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, question.protocol())
+            .map_err(|error| NetlinkError::Call("socket", error))?;
         // Port 0: the kernel chooses one.
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(|error| NetlinkError::Call("bind", error))?;
         let own: NetlinkAddr =
             getsockname(fd.as_raw_fd()).map_err(|error| NetlinkError::Call("getsockname", error))?;
         setsockopt(&fd, ReceiveTimeout, &TimeVal::new(1, 0))
             .map_err(|error| NetlinkError::Call("setsockopt", error))?;
-        send(fd.as_raw_fd(), request, MsgFlags::empty())
+        send(fd.as_raw_fd(), &question.request(), MsgFlags::empty())
             .map_err(|error| NetlinkError::Call("send", error))?;
         let deadline = Instant::now() + DEADLINE;
         Ok(Self { from: From::Kernel(fd, room), port: own.pid(), deadline })
@@ -365,6 +307,7 @@ fn receive(fd: &OwnedFd, buffer: &mut [u8], deadline: Instant) -> Result<usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::netlink::{request, route};
 
     fn rows(count: usize) -> Vec<u8> {
         request(route::NEW, 2, SEQUENCE, &[0; 12]).repeat(count)
@@ -390,7 +333,7 @@ mod tests {
         for (rows_before, is_error) in [(0, true), (1, false)] {
             let mut dump = Dump { rows: rows_before, ..Dump::default() };
             let mut room = [0; BUFFER];
-            let mut answer = Answer::from_kernel(&Question::Links.request(), &mut room).unwrap();
+            let mut answer = Answer::from_kernel(Question::Links, &mut room).unwrap();
             answer.deadline = Instant::now();
             let end = follow(&mut answer, &mut dump, BYTES_MAX, &mut |_| Ok(()));
             assert_eq!(matches!(end, Err(NetlinkError::Late)), is_error);

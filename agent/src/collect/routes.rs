@@ -11,8 +11,9 @@ use super::Sources;
 use super::files::{LIST_MAX, each_line};
 use super::keep::Keep;
 use super::links::Names;
-use super::netlink::{NetlinkError, Question};
+use super::netlink::NetlinkError;
 use super::problems::{BadRows, Problems};
+use super::question::Question;
 use crate::parse::netlink::{INET, INET6, route};
 use crate::parse::{ParseError, Row, route4, route6};
 

@@ -5,8 +5,9 @@ use proto::report::{Rule, Source, SystemData};
 
 use super::Sources;
 use super::keep::Keep;
-use super::netlink::{NetlinkError, Question};
+use super::netlink::NetlinkError;
 use super::problems::Problems;
+use super::question::Question;
 use crate::parse::netlink::rule;
 
 /// Fills in the rules in the kernel's order. Where there are too many, those that are asked first

@@ -1,7 +1,8 @@
-//! Texts and messages of the kernel and texts of `wg` as values: pure functions, one file per source.
+//! Texts and messages of the kernel and of WireGuard's daemons as values: pure functions, one file per source.
 //!
 //! A row that cannot be read is an error that names its line and column, never its content, and
-//! the rows after it are still read. Private and preshared keys end in [`wg_dump`].
+//! the rows after it are still read. Private and preshared keys end in [`netlink::wireguard`] and
+//! [`uapi`].
 
 pub mod host;
 pub mod neighbour;
@@ -10,8 +11,9 @@ pub mod netlink;
 pub mod route4;
 pub mod route6;
 pub mod sysfs;
+pub mod uapi;
 pub mod vlan;
-pub mod wg_dump;
+pub mod x25519;
 
 use std::fmt;
 use std::str::{FromStr, SplitAsciiWhitespace};
@@ -25,8 +27,8 @@ pub struct BadField {
     pub field: &'static str,
 }
 
-/// A row that could not be read. It names where, and never repeats what stood there: a row of
-/// `wg show all dump` holds keys.
+/// A row that could not be read. It names where, and never repeats what stood there: some rows
+/// hold keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParseError {
     /// Which line, from 1.

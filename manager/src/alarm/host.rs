@@ -102,7 +102,7 @@ fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .say(format!("{name}'s agent cannot read {source}: {message}."))
             .because("the agent lacks rights or a program, or its kernel is set up otherwise")
             .next(format!(
-                "on {name}: ./agent -sysinfo as root shows all problems; wg needs root and wireguard-tools"
+                "on {name}: ./agent -sysinfo as root shows all problems; WireGuard tells root alone, or who has CAP_NET_ADMIN"
             ))
             .proof(
                 watch

@@ -121,7 +121,9 @@ pub struct SystemData {
     pub neighbours_source: Source,
     /// WireGuard devices, by name.
     pub wireguard: Vec<WireGuardDevice>,
-    /// Where `wireguard` came from: without a source an empty list says nothing of the host.
+    /// Where `wireguard` came from: `netlink` where the kernel was asked, even if it has none or
+    /// there are userspace devices besides; `uapi` where all of them are userspace devices. Without a
+    /// source an empty list says nothing of the host.
     pub wireguard_source: Source,
     /// WireGuard peers that the host has, all devices together.
     pub peers_total: u32,
@@ -136,9 +138,11 @@ pub enum Source {
     None,
     /// Files under /proc.
     Proc,
-    /// rtnetlink(7).
+    /// netlink(7): the kernel itself.
     Netlink,
-    /// The wg(8) command.
+    /// The control sockets of userspace WireGuard.
+    Uapi,
+    /// The wg(8) command, which agents asked before they asked WireGuard itself.
     Wg,
     /// A source that this version does not know.
     #[serde(other)]

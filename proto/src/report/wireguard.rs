@@ -55,3 +55,22 @@ pub struct WireGuardPeer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u32>,
 }
+
+impl WireGuardPeer {
+    /// A peer of which no more is known than its key.
+    #[must_use]
+    pub fn new(public_key: PublicKey) -> Self {
+        Self {
+            public_key,
+            has_psk: false,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            handshake_at: None,
+            handshake_age_s: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            keepalive_s: None,
+            rtt_us: None,
+        }
+    }
+}

@@ -6,6 +6,8 @@ use super::{BadMessage, Messages};
 
 /// NLM_F_REQUEST (linux/netlink.h): a question.
 pub const REQUEST: u16 = 0x1;
+/// NLM_F_ACK (linux/netlink.h): to be told, too, that all went well.
+pub const ACK: u16 = 0x4;
 /// NLM_F_DUMP (linux/netlink.h): for the whole list.
 pub const DUMP: u16 = 0x300;
 /// NLM_F_DUMP_INTR (linux/netlink.h): the list changed while it was being given.
@@ -78,9 +80,9 @@ impl Dump {
             }
             self.interrupted |= message.flags & INTERRUPTED != 0;
             match message.kind {
-                // Since Linux 4.16 the end says, too, whether the dump failed in the middle.
-                DONE => return refusal(message.body).map_or(Ok(true), Err),
-                ERROR => return Err(refusal(message.body).unwrap_or(DumpError::Broken)),
+                // Since Linux 4.16 the end says, too, whether the dump failed in the middle. Error 0
+                // is an acknowledgement, which ends an answer that is no list.
+                DONE | ERROR => return refusal(message.body).map_or(Ok(true), Err),
                 OVERRUN => return Err(DumpError::Lost),
                 kind if kind == self.kind && kind >= CONTROL_END => {
                     self.rows += 1;
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(read(&message(4, 0, 1, 0)).0, Err(DumpError::Lost));
         assert_eq!(read(&message(24, 2, 1, 0)[..17]).0, Err(DumpError::Broken));
         assert_eq!(read(&request(3, 2, 1, &[])).0, Ok(true));
+        assert_eq!(read(&message(2, 0, 1, 0)).0, Ok(true), "an acknowledgement");
         assert!(read(&message(24, 2 | INTERRUPTED, 1, 0)).1.interrupted);
     }
 }

@@ -1,4 +1,5 @@
-//! rtnetlink(7) messages as values: pure functions of bytes, one file per kind of message.
+//! Messages of rtnetlink(7) and of generic netlink as values: pure functions of bytes, one file per
+//! kind of message.
 //!
 //! A datagram is a row of messages, a message is a fixed header and a row of attributes, and an
 //! attribute's value may be a row of attributes again. Numbers are in this machine's byte order
@@ -7,10 +8,12 @@
 
 pub mod address;
 pub mod dump;
+pub mod family;
 pub mod link;
 pub mod neighbour;
 pub mod route;
 pub mod rule;
+pub mod wireguard;
 
 use std::net::IpAddr;
 
@@ -89,7 +92,7 @@ fn message(bytes: &[u8]) -> Option<Message<'_>> {
     })
 }
 
-/// A dump request: a message of `kind` with `flags`, the sequence number `sequence` and `body`.
+/// A request: a message of `kind` with `flags`, the sequence number `sequence` and `body`.
 #[must_use]
 pub fn request(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(HEADER + body.len()).expect("requests are some tens of bytes long");
@@ -184,6 +187,11 @@ fn number(value: &[u8]) -> Option<u32> {
 /// A whole number of four bytes in network order.
 fn number_be(value: &[u8]) -> Option<u32> {
     <[u8; 4]>::try_from(value).ok().map(u32::from_be_bytes)
+}
+
+/// A whole number of eight bytes.
+fn long_number(value: &[u8]) -> Option<u64> {
+    <[u8; 8]>::try_from(value).ok().map(u64::from_ne_bytes)
 }
 
 /// A UDP port: two bytes in network order.

@@ -59,7 +59,7 @@ service() {
     if [ "$kind" = systemd ]; then systemctl "$1" "$2"; else rc-service "$2" "$1"; fi
 }
 
-# With openrc the agent runs as root: `wg` asks for it.
+# With openrc the agent runs as root: WireGuard asks for it.
 expected_user() {
     if [ "$kind" = systemd ]; then echo kattila; else echo root; fi
 }
@@ -80,13 +80,13 @@ hardened() {
     pid=$(pid_of agent)
 }
 
-# A real `wg`, run by the agent inside its unit, with a tunnel that only root's socket tells of.
+# A real tunnel that only root's socket tells of, for the agent inside its unit.
 wireguard() {
     wireguard-go wg0 >/dev/null 2>&1
     (umask 077 && wg genkey >/run/key)
     wg set wg0 private-key /run/key
     public=$(wg show wg0 public-key)
-    check "it says that wg may not see a userspace tunnel" wait_for 20 report_has "Permission denied"
+    check "it says that it may not see a userspace tunnel" wait_for 20 report_has "Permission denied"
     mkdir -p /etc/systemd/system/kattila-agent.service.d
     cp /drop-ins/userspace-wireguard.conf /etc/systemd/system/kattila-agent.service.d/
     systemctl daemon-reload
@@ -106,14 +106,14 @@ without_root() {
     check "and shows the rest" grep -q '"name": "lo"' /run/bare
     "${user[@]}" --inh-caps="$caps" --ambient-caps="$caps" "${agent[@]}" >/run/ambient 2>&1
     check "with ambient capabilities by setpriv it shows the tunnel" grep -qF "$public" /run/ambient
-    install -o root -g kattila -m 0750 "$(command -v wg)" /usr/local/bin/wg
-    if ! setcap cap_net_admin,cap_dac_override+ep /usr/local/bin/wg; then
+    install -o root -g kattila -m 0750 /usr/local/bin/kattila-agent /usr/local/bin/capable-agent
+    if ! setcap cap_net_admin,cap_dac_override+ep /usr/local/bin/capable-agent; then
         echo "SKIP setcap: this file system keeps no capabilities"
         return
     fi
-    "${user[@]}" "${agent[@]}" >/run/setcap 2>&1
-    check "so it does with a wg of its group's own that has them" grep -qF "$public" /run/setcap
-    rm /usr/local/bin/wg
+    "${user[@]}" /usr/local/bin/capable-agent -sysinfo >/run/setcap 2>&1
+    check "so does a program of its group's own that has them" grep -qF "$public" /run/setcap
+    rm /usr/local/bin/capable-agent
 }
 
 # The line that `manager -enroll` prints, on a host that has nothing of the agent; ssh is itself here.

@@ -13,8 +13,6 @@ const TICK_US: u64 = 10_000;
 pub(super) struct Account {
     /// CPU, user and system, children that ended included (µs, in steps of 10 ms).
     pub(super) cpu_us: u64,
-    /// The part of it that children used that ended (µs).
-    pub(super) children_us: u64,
     /// Bytes that they caused to be written to storage.
     pub(super) written: u64,
     /// Resident memory now (KiB), shared pages counted for each.
@@ -32,9 +30,8 @@ impl Account {
         let mut sum = Self::of(root)?;
         for pid in descendants(root) {
             // One that ended meanwhile is in its parent's account.
-            if let Ok(Self { cpu_us, children_us, written, rss_kb, peak_rss_kb }) = Self::of(pid) {
+            if let Ok(Self { cpu_us, written, rss_kb, peak_rss_kb }) = Self::of(pid) {
                 sum.cpu_us += cpu_us;
-                sum.children_us += children_us;
                 sum.written += written;
                 sum.rss_kb += rss_kb;
                 sum.peak_rss_kb += peak_rss_kb;
@@ -56,7 +53,6 @@ impl Account {
         let status = read("status")?;
         Ok(Self {
             cpu_us: (stat.ticks + stat.child_ticks) * TICK_US,
-            children_us: stat.child_ticks * TICK_US,
             // Not readable for processes of others.
             written: read("io").map_or(0, |io| number_after(&io, "write_bytes:")),
             rss_kb: number_after(&status, "VmRSS:"),

@@ -221,7 +221,7 @@ fn marked() -> Value {
             "interfaces": interfaces, "interfaces_total": 6,
             "routes": routes, "routes_total": ROUTES, "routes_source": "netlink",
             "neighbours_source": "netlink",
-            "wireguard": devices, "wireguard_source": "wg", "peers_total": 10,
+            "wireguard": devices, "wireguard_source": "netlink", "peers_total": 10,
         },
     })
 }

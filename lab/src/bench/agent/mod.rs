@@ -43,10 +43,8 @@ pub(super) struct Row {
     interfaces: u64,
     routes: u64,
     peers: u64,
-    /// CPU of the agent itself, user and system (ms).
-    own_ms: f64,
-    /// CPU of the `wg` that it starts (ms).
-    wg_ms: f64,
+    /// CPU of the agent, user and system (ms).
+    cpu_ms: f64,
     /// CPU of the host's `wireguard-go` (ms), which is not the agent's.
     wireguard_go_ms: f64,
     peak_rss_kb: u64,
@@ -54,7 +52,7 @@ pub(super) struct Row {
     growth_kb: i64,
     /// TCP payload to and from the manager.
     wire: f64,
-    /// Bytes written to storage in all turns, by it or its children.
+    /// Bytes written to storage in all turns.
     written: u64,
 }
 
@@ -70,8 +68,7 @@ struct Step {
     turns: u64,
     rss_kb: u64,
     peak_rss_kb: u64,
-    self_ms: u64,
-    children_ms: u64,
+    cpu_ms: u64,
 }
 
 /// All of it.
@@ -130,7 +127,6 @@ fn measure(host: &str, node: &Node, program: &Path, interval_s: u32, turns: u64)
     let (last, last_wireguard) = (account()?, node.wireguard_us());
     let taken = node.tap.exchanges() - begin;
     let each = |sum: u64| as_f64(sum) / as_f64(taken);
-    let children = last.children_us - first.children_us;
     let [interfaces, routes, peers] = node.reported()?;
     let row = Row {
         host: host.to_owned(),
@@ -139,8 +135,7 @@ fn measure(host: &str, node: &Node, program: &Path, interval_s: u32, turns: u64)
         interfaces,
         routes,
         peers,
-        own_ms: each(last.cpu_us - first.cpu_us - children) / 1000.0,
-        wg_ms: each(children) / 1000.0,
+        cpu_ms: each(last.cpu_us - first.cpu_us) / 1000.0,
         wireguard_go_ms: each(last_wireguard - first_wireguard) / 1000.0,
         peak_rss_kb: last.peak_rss_kb,
         growth_kb: i64::try_from(last.rss_kb).unwrap_or(0) - i64::try_from(first.rss_kb).unwrap_or(0),
@@ -196,7 +191,7 @@ fn bars(figures: &Figures) -> Vec<Bar> {
     for row in &figures.rows {
         let is_many = row.peers > 100;
         let cpu = if is_many { 25.0 } else { 3.0 };
-        bars.push(Bar::at_most(&format!("agent CPU, {}", row.host), row.own_ms + row.wg_ms, cpu, "ms/turn"));
+        bars.push(Bar::at_most(&format!("agent CPU, {}", row.host), row.cpu_ms, cpu, "ms/turn"));
         bars.push(Bar::at_most(&format!("agent written, {}", row.host), as_f64(row.written), 0.0, "B"));
         if !is_many {
             bars.push(Bar::at_most("agent peak RSS", as_f64(row.peak_rss_kb) / 1000.0 * 1.024, 2.5, "MB"));
@@ -225,8 +220,6 @@ pub(super) fn render(figures: &Figures) -> String {
         "peers",
         "turns",
         "agent ms",
-        "wg ms",
-        "sum ms",
         "wireguard-go ms",
         "peak RSS KiB",
         "growth KiB",
@@ -240,9 +233,7 @@ pub(super) fn render(figures: &Figures) -> String {
             row.routes.to_string(),
             row.peers.to_string(),
             format!("{} of {} s", row.turns, row.interval_s),
-            number(row.own_ms),
-            number(row.wg_ms),
-            number(row.own_ms + row.wg_ms),
+            number(row.cpu_ms),
             number(row.wireguard_go_ms),
             row.peak_rss_kb.to_string(),
             row.growth_kb.to_string(),
@@ -250,15 +241,14 @@ pub(super) fn render(figures: &Figures) -> String {
             row.written.to_string(),
         ]);
     }
-    let mut steps = Table::new(&["turns at once", "RSS KiB", "peak KiB", "agent ms/turn", "wg ms/turn"]);
+    let mut steps = Table::new(&["turns at once", "RSS KiB", "peak KiB", "agent ms/turn"]);
     for step in &figures.turns.steps {
         let each = |sum: u64| number(as_f64(sum) / as_f64(step.turns));
         steps.row([
             step.turns.to_string(),
             step.rss_kb.to_string(),
             step.peak_rss_kb.to_string(),
-            each(step.self_ms),
-            each(step.children_ms),
+            each(step.cpu_ms),
         ]);
     }
     format!(

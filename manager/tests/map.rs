@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use common::{Actor, Manager, now_ms};
 use proto::ack::Code;
-use proto::ids::PublicKey;
+use proto::delta::Base;
+use proto::envelope::{Draft, Encoding};
+use proto::ids::{Nonce, PublicKey};
 use proto::report::{IFF_UP, Interface, InterfaceKind, Report, Route, WireGuardDevice, WireGuardPeer};
 use proto::sign::Kind;
 use serde_json::Value;
@@ -135,6 +137,42 @@ fn both_ends_make_one_edge_whose_past_can_be_seen_also_after_a_restart() {
     let again = manager.get("/status/events").1;
     assert_eq!(again["last"].as_i64(), Some(last), "a restart is no change: {again:#}");
     assert_eq!(wireguard_state(&past(&manager)).as_deref(), Some("up"));
+}
+
+#[test]
+fn counts_alone_reach_the_map_whatever_came_between() {
+    let mut manager = Manager::start(&[]);
+    let a = Actor::new("a");
+    let at = |rx_bytes: u64, mtu: u32| {
+        let mut report = tunnel(&a, 1, 2, Some(20));
+        report.system.wireguard[0].peers[0].rx_bytes = rx_bytes;
+        report.system.interfaces[0].mtu = mtu;
+        serde_json::to_vec(&report).unwrap()
+    };
+    let first = at(1000, 1500);
+    let base = Base::new(first.as_slice());
+    assert_eq!(manager.report(&a.draft(Kind::Report, 1, &first, now_ms())).code, Code::Stored);
+    let next = |manager: &Manager, tick, rx_bytes, mtu| {
+        let (json, kind, nonce) = (at(rx_bytes, mtu), Kind::Report, Nonce::random().unwrap());
+        let draft = Draft { kind, agent: a.agent, boot: a.boot, tick, nonce, json: &json };
+        let sealed = draft.seal_as(Encoding::Delta(1), &base.encode(&json), &a.psk, now_ms());
+        assert_eq!(manager.report(&sealed).code, Code::Stored);
+        wait(manager, "/status/topology", |map| {
+            let edges = map["edges"].as_array().unwrap();
+            let edge = edges.iter().find(|edge| edge["layer"] == "wireguard");
+            let nodes = map["nodes"].as_array().unwrap();
+            let node = nodes.iter().find(|node| node["id"] == a.agent.to_string());
+            let mtu_is = |node: &Value| node["interfaces"].to_string().contains(&format!("\"mtu\":{mtu}"));
+            edge.is_some_and(|edge| edge["halves"][0]["rx_bytes"] == rx_bytes) && node.is_some_and(mtu_is)
+        });
+    };
+    next(&manager, 2, 2000, 1500);
+    next(&manager, 3, 3000, 1400);
+    next(&manager, 4, 4000, 1500);
+    manager.kill();
+    manager.resume();
+    next(&manager, 5, 5000, 1500);
+    next(&manager, 6, 6000, 1500);
 }
 
 #[test]

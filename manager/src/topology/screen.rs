@@ -127,6 +127,9 @@ impl State {
     fn loses(&self, key: EdgeKey, percent: f64) -> bool {
         let [Some((a, x)), Some((b, y))] = render::halves(self, key) else { return false };
         [((a, x), (b, y)), ((b, y), (a, x))].into_iter().any(|((from, sent), (to, got))| {
+            if !traffic::may_lose(&sent.samples, &got.samples, percent) {
+                return false;
+            }
             let loss = traffic::loss((&sent.samples, &from.times), (&got.samples, &to.times));
             loss.is_some_and(|loss| loss.at_least_percent >= percent)
         })

@@ -2,6 +2,7 @@
 
 use super::endpoint::drifted;
 use super::facts::{Facts, Side, Tunnel};
+use super::watch::IN_A_ROW;
 use super::wireguard::is_shared;
 use super::{Finding, Rule, psk};
 use crate::topology::EdgeState;
@@ -57,7 +58,7 @@ fn is_lost(now: i64, from: &Side<'_>, to: &Side<'_>) -> bool {
     if apart || [here, there].iter().any(|watch| now - watch.received_at > 2 * slower + SKEWED) {
         return false; // one of them has just fallen silent, or is just back
     }
-    let twice = |count: Option<u8>| count.is_some_and(|count| count >= 2);
+    let twice = |count: Option<u8>| count.is_some_and(|count| count >= IN_A_ROW);
     // A receiver that reports far more often may have nothing in two short intervals.
     let data = twice(from.peer.map(|peer| peer.sending))
         && twice(to.peer.map(|peer| peer.deaf))

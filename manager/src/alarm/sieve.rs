@@ -13,6 +13,8 @@ use crate::topology::{State, Tally};
 
 /// Agents are asked for their NAT in turn, so many groups in all: once in five minutes.
 const NAT_GROUPS: usize = 64;
+/// And in a small fleet so many at once.
+const NAT_GROUP: usize = 16;
 /// Where there are more agents than this, the mesh as a whole is looked at more rarely.
 const LARGE: usize = 1000;
 /// And then once in so long (ms).
@@ -38,7 +40,8 @@ impl Sieve {
     }
 
     /// The agents to look at: those that changed, those that something was found of, those whose
-    /// counters are odd, and those at the ends of edges that are not well. Of all others nothing was
+    /// counters are odd, and those at the ends of edges that are not well or over which one end hears
+    /// nothing of what the other sends. Of all others nothing was
     /// found before, and nothing that a rule rests on has changed since.
     pub(super) fn pick(
         &mut self,
@@ -56,7 +59,8 @@ impl Sieve {
         picked.extend(&tally.troubled);
         picked.extend(watches.iter().filter(|(_, watch)| watch.is_odd(now)).map(|(id, _)| id));
         picked.extend(agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id));
-        let groups = state.len().div_ceil(NAT_GROUPS).clamp(1, NAT_GROUPS);
+        watches.each_unheard(now, state, |ends| picked.extend(ends));
+        let groups = state.len().div_ceil(NAT_GROUP).clamp(1, NAT_GROUPS);
         picked.extend(state.natted(self.turn % groups, groups));
         self.turn = self.turn.wrapping_add(1);
         if self.is_open {

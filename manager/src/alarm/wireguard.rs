@@ -2,6 +2,7 @@
 
 use super::allowed_ips::has_twin;
 use super::facts::{Facts, Side};
+use super::watch::CHURN;
 use super::{Finding, Rule};
 use crate::topology::{EdgeState, Relation};
 
@@ -10,13 +11,6 @@ pub(super) const RULES: &[Rule] =
 
 /// How long a change is shown (ms).
 pub(super) const RECENT: i64 = 10 * 60_000;
-/// Data both ways in so many reports in a row make a tunnel one that always carries data: an hour.
-const ALWAYS_BUSY: u8 = 120;
-/// And none in so many is news: ten minutes.
-const QUIET: u8 = 20;
-/// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
-const CHURN: u8 = 6;
-
 fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.state == EdgeState::OneSided) {
         let [Some(a), Some(b)] = tunnel.ends else { continue };
@@ -122,10 +116,8 @@ fn handshake_no_data(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, [a, b]) in facts.confirmed() {
         // After a start of the manager, one that was told before goes on until data flows again.
         let told = facts.watches.assumes("HANDSHAKE_NO_DATA", &tunnel.edge.shape.id);
-        let quiet = |side: &Side<'_>| {
-            side.peer
-                .is_some_and(|peer| peer.busy >= ALWAYS_BUSY && peer.quiet >= QUIET || told && peer.busy == 0)
-        };
+        let quiet =
+            |side: &Side<'_>| side.peer.is_some_and(|peer| peer.fell_quiet() || told && peer.busy == 0);
         if tunnel.edge.shape.state != EdgeState::Up || !quiet(&a) || !quiet(&b) {
             continue;
         }

@@ -143,20 +143,39 @@ impl State {
         let natted = some.filter_map(|(ix, agent): (AgentIx, _)| {
             let agent = agent.as_deref()?;
             let nat = nat::of(self, ix, false)?.nat;
-            let mut halves = agent.devices.iter().flat_map(|device| &device.halves);
-            let odd = nat.kind == NatKind::Symmetric
-                || nat.port_kept == Some(false)
-                || nat.carrier
-                || halves.any(|half| half.keepalive_s == 0);
-            (nat.kind != NatKind::None && odd).then_some(agent.id)
+            let odd = nat.kind == NatKind::Symmetric || nat.port_kept == Some(false) || nat.carrier;
+            let is_natted = nat.kind != NatKind::None;
+            (is_natted && (odd || self.lacks_keepalive(ix, agent))).then_some(agent.id)
         });
         natted.collect()
+    }
+
+    /// Whether a tunnel of an agent behind NAT, to one that is not, has no keepalive at either end.
+    fn lacks_keepalive(&self, ix: AgentIx, agent: &Agent) -> bool {
+        agent.claims.iter().filter(|key| key.layer == Layer::WireGuard).any(|key| {
+            let Far::Agent(far) = key.far else { return false };
+            let other = if key.near.agent == ix { far.agent } else { key.near.agent };
+            let halves = render::halves(self, *key);
+            let silent = halves.iter().all(|half| half.is_some_and(|(_, half)| half.keepalive_s == 0));
+            let natted = || nat::of(self, other, false).is_some_and(|seen| seen.nat.kind != NatKind::None);
+            silent && !natted()
+        })
     }
 
     /// The WireGuard devices with this key of agents that report.
     #[must_use]
     pub fn owners_of_key(&self, key: &PublicKey) -> Vec<Place> {
         self.index.keys.find(key).map(|number| self.key_places(number)).unwrap_or_default()
+    }
+
+    /// Calls `f` with each WireGuard device of this key of agents that report: the agent, the interface.
+    pub fn each_owner_of_key<'a>(&'a self, key: &PublicKey, mut f: impl FnMut(AgentId, &'a str)) {
+        let owners = self.index.keys.find(key).map(|number| self.index.keys.owners(number));
+        for (ix, slot) in owners.into_iter().flatten() {
+            if let Some(agent) = self.agent(*ix).filter(|agent| !agent.silent) {
+                f(agent.id, agent.name(*slot));
+            }
+        }
     }
 
     /// Keys that several devices of agents that report have.

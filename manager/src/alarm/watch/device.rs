@@ -9,6 +9,14 @@ use crate::counts::{PeerCounts, SystemCounts};
 
 /// A handshake of so long ago (s) may still be one of a tunnel that is up.
 const LATELY_S: i64 = 400;
+/// Data, or nothing at all, in so many reports in a row is no accident.
+pub const IN_A_ROW: u8 = 2;
+/// Data both ways in so many reports in a row make a tunnel one that always carries data: an hour.
+const ALWAYS_BUSY: u8 = 120;
+/// And none in so many is news: ten minutes.
+const QUIET: u8 = 20;
+/// New handshakes in so many reports in a row are no coincidence with the 120 s of WireGuard.
+pub const CHURN: u8 = 6;
 
 /// What is remembered of a WireGuard device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,9 +130,21 @@ impl PeerWatch {
         let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
         recent(self.allowed_changed().map(|(at, _)| at))
             || recent(self.moved().map(|(at, _)| at))
-            || self.churn > 3
-            || self.deaf >= 2 && now / 1000 - i64::from(self.handshake_at) <= LATELY_S
-            || self.busy > 0 && self.quiet > 3
+            || self.churn >= CHURN
+            || self.fell_quiet()
+    }
+
+    /// Whether it always carried data, and carries none any more.
+    #[must_use]
+    pub fn fell_quiet(&self) -> bool {
+        self.busy >= ALWAYS_BUSY && self.quiet >= QUIET
+    }
+
+    /// Whether nothing at all comes from it, though its last handshake is not long ago. Without data the
+    /// other way round that is as it should be.
+    #[must_use]
+    pub fn is_deaf(&self, now: i64) -> bool {
+        self.deaf >= IN_A_ROW && now / 1000 - i64::from(self.handshake_at) <= LATELY_S
     }
 }
 

@@ -16,7 +16,7 @@ use proto::report::{
 };
 
 use self::device::device_watch;
-pub use self::device::{DeviceWatch, PeerWatch, Rise};
+pub use self::device::{CHURN, DeviceWatch, IN_A_ROW, PeerWatch, Rise};
 pub use self::link::LinkWatch;
 use self::link::link_watch;
 use self::stray::{stray_prefixes, stray_routes};
@@ -37,7 +37,7 @@ const MOMENTS: usize = 8;
 /// Everything remembered, by agent.
 #[derive(Debug, Clone, Default)]
 pub struct Watches {
-    agents: BTreeMap<AgentId, Watch>,
+    agents: BTreeMap<AgentId, Box<Watch>>,
     /// Keys that interfaces had before: whose, which interface, and when that ended (ms).
     pub old_keys: HashMap<PublicKey, (AgentId, String, i64)>,
     /// Keys replaced since they were last taken to be stored.
@@ -137,12 +137,30 @@ impl Watches {
     /// What is remembered of an agent.
     #[must_use]
     pub fn get(&self, id: AgentId) -> Option<&Watch> {
-        self.agents.get(&id)
+        self.agents.get(&id).map(Box::as_ref)
     }
 
     /// All agents in order of id.
     pub fn iter(&self) -> impl Iterator<Item = (AgentId, &Watch)> {
-        self.agents.iter().map(|(id, watch)| (*id, watch))
+        self.agents.iter().map(|(id, watch)| (*id, &**watch))
+    }
+
+    /// Calls `f` with both ends of every tunnel that brings one end nothing at all while the other end,
+    /// which has it, sends data.
+    pub(super) fn each_unheard(&self, now: i64, state: &State, mut f: impl FnMut([AgentId; 2])) {
+        for (id, device) in self.iter().flat_map(|(id, watch)| watch.devices.values().map(move |it| (id, it)))
+        {
+            let Some(own) = device.key else { continue };
+            for (key, _) in device.peers.iter().filter(|(_, peer)| peer.is_deaf(now)) {
+                state.each_owner_of_key(key, |other, interface| {
+                    let there = self.get(other).and_then(|watch| watch.devices.get(interface));
+                    let half = there.and_then(|device| device.peers.get(&own));
+                    if half.is_some_and(|half| half.sending >= IN_A_ROW) {
+                        f([id, other]);
+                    }
+                });
+            }
+        }
     }
 
     /// Forgets an agent, as after a reset.
@@ -198,8 +216,7 @@ impl Watches {
 
     /// Takes a report that tells the present.
     pub fn note(&mut self, receipt: &Receipt, report: &Report) {
-        let old = self.agents.remove(&receipt.agent);
-        let watch = Watch::build(old.as_ref(), receipt, report);
+        let watch = Watch::build(self.get(receipt.agent), receipt, report);
         for (name, device) in watch.devices.iter() {
             let Some((at, before)) = device.key_changed.filter(|(at, _)| *at == receipt.received_at) else {
                 continue;
@@ -210,7 +227,10 @@ impl Watches {
         for key in watch.devices.values().filter_map(|device| device.key) {
             self.old_keys.remove(&key);
         }
-        self.agents.insert(receipt.agent, watch);
+        match self.agents.get_mut(&receipt.agent) {
+            Some(old) => **old = watch,
+            None => drop(self.agents.insert(receipt.agent, Box::new(watch))),
+        }
     }
 
     /// Takes a report that tells the present and differs from the agent's last one, which was noted, in

@@ -87,6 +87,42 @@ pub struct ManagerFacts {
     pub notifier: BTreeMap<String, (i64, String)>,
 }
 
+/// What holds for the whole fleet at one moment.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The manager's clock (ms).
+    pub now: i64,
+    /// The map, for look-ups.
+    pub state: &'a State,
+    /// How the fleet's tunnels fare.
+    pub tally: &'a Tally,
+    /// What is remembered beside it.
+    pub watches: &'a Watches,
+    /// Who reports, and how.
+    pub agents: &'a BTreeMap<AgentId, Reporter>,
+    /// The manager.
+    pub manager: &'a ManagerFacts,
+    /// Agents that are silent.
+    pub dark: HashSet<AgentId>,
+    /// Names that several hosts have, and those of them that report.
+    pub namesakes: HashMap<&'a str, Vec<AgentId>>,
+}
+
+impl<'a> Setting<'a> {
+    /// That of a moment.
+    #[must_use]
+    pub fn new(
+        now: i64,
+        (state, tally): (&'a State, &'a Tally),
+        watches: &'a Watches,
+        agents: &'a BTreeMap<AgentId, Reporter>,
+        manager: &'a ManagerFacts,
+    ) -> Self {
+        let dark = state.glances().filter(|glance| !glance.fresh).map(|glance| glance.id).collect();
+        Self { now, state, tally, watches, agents, manager, dark, namesakes: namesakes(state) }
+    }
+}
+
 /// Everything that a rule may look at.
 #[derive(Debug)]
 pub struct Facts<'a> {
@@ -111,9 +147,9 @@ pub struct Facts<'a> {
     /// By agent, the places of its tunnels in `tunnels`.
     tunnels_by_agent: HashMap<AgentId, Vec<usize>>,
     /// Agents that are silent.
-    pub dark: HashSet<AgentId>,
+    pub dark: &'a HashSet<AgentId>,
     /// Names that several hosts have, and those of them that report.
-    pub namesakes: HashMap<&'a str, Vec<AgentId>>,
+    pub namesakes: &'a HashMap<&'a str, Vec<AgentId>>,
 }
 
 /// An agent's node.
@@ -158,16 +194,11 @@ pub struct Side<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a moment, with those `picked` to be looked at.
+    /// The facts of a moment, with those `picked` to be looked at, of whom the excerpt is.
     #[must_use]
-    pub fn new(
-        now: i64,
-        state: &'a State,
-        (picked, excerpt, tally): (&HashSet<AgentId>, &'a Excerpt, &'a Tally),
-        watches: &'a Watches,
-        agents: &'a BTreeMap<AgentId, Reporter>,
-        manager: &'a ManagerFacts,
-    ) -> Self {
+    pub fn new(setting: &'a Setting<'a>, picked: &HashSet<AgentId>, excerpt: &'a Excerpt) -> Self {
+        let Setting { now, state, tally, watches, agents, manager, dark, namesakes } = setting;
+        let now = *now;
         let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
             .nodes
             .iter()
@@ -189,8 +220,6 @@ impl<'a> Facts<'a> {
                 }
             }
         }
-        let dark = state.glances().filter(|glance| !glance.fresh).map(|glance| glance.id).collect();
-        let namesakes = namesakes(state);
         Self {
             now,
             state,

@@ -9,7 +9,7 @@ use gate::Stop;
 use proto::ids::AgentId;
 
 use super::engine::{Change, Engine, Moment, Silence, Status};
-use super::facts::{ManagerFacts, Reporter, reporters};
+use super::facts::{ManagerFacts, Reporter, Setting, reporters};
 use super::sieve::Sieve;
 use super::watch::Watches;
 use super::{Facts, Finding, local_findings, mesh_findings, recall, whole_findings};
@@ -30,6 +30,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 const WARM_UP: i64 = 3;
 /// The longest interval (s) that the warm-up waits for.
 const WARM_UP_INTERVAL: u32 = 300;
+/// Agents that are looked at in one go: after a start it is all of them, and the part of the map that rules look
+/// at is some 17 KB for each.
+const PART: usize = 256;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.
@@ -168,10 +171,19 @@ pub fn evaluate(
     manager: &ManagerFacts,
 ) -> (Vec<Finding>, Moment) {
     let (picked, tally) = sieve.pick(now, touched, state, watches, agents);
-    let excerpt = state.excerpt(&picked);
-    let facts = Facts::new(now, state, (&picked, &excerpt, &tally), watches, agents, manager);
-    let mut found = local_findings(&facts);
+    let setting = Setting::new(now, (state, &tally), watches, agents, manager);
+    let mut found = Vec::new();
+    let mut picked: Vec<AgentId> = picked.into_iter().collect();
+    picked.sort_unstable();
+    for part in picked.chunks(PART) {
+        let part = part.iter().copied().collect();
+        let excerpt = state.excerpt(&part);
+        found.extend(local_findings(&Facts::new(&setting, &part, &excerpt)));
+    }
     sieve.note(&found);
+    let relayed = agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id).collect();
+    let excerpt = state.excerpt(&relayed);
+    let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
     let is_mesh_due = sieve.is_mesh_due(now, state.len());
     if is_mesh_due {
@@ -183,7 +195,7 @@ pub fn evaluate(
     found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
     found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
     let known = state.glances().map(|glance| glance.id).chain(agents.keys().copied()).collect();
-    let moment = Moment { now, dark: facts.dark, known, warming: false };
+    let moment = Moment { now, dark: setting.dark, known, warming: false };
     watches.recalled = recalled;
     if is_mesh_due {
         watches.note_mesh(now, state, &moment.dark, tally.up);

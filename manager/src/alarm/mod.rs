@@ -3,7 +3,8 @@
 //! ```text
 //! watch      what is remembered of each agent's reports beside the map: earlier keys, errors, restarts
 //! sieve      which agents a rule may have something to say of
-//! facts      their part of the map, the watches, the fleet and the manager's own health at one moment
+//! setting    who reports and how the manager fares at one moment
+//! facts      that, and the part of the map to be looked at, with the look-ups that rules share
 //! wireguard, path, psk, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
 //!            the rules: pure functions of the facts, each a family
 //! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
@@ -39,6 +40,7 @@ mod overlay;
 mod path;
 mod psk;
 pub mod recall;
+pub mod setting;
 pub mod sieve;
 pub mod watch;
 mod wireguard;

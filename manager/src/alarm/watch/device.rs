@@ -134,6 +134,10 @@ impl PeerWatch {
             || self.fell_quiet()
     }
 
+    fn is_calm(&self) -> bool {
+        self.past.is_none() && self.churn < CHURN && !self.fell_quiet()
+    }
+
     /// Whether it always carried data, and carries none any more.
     #[must_use]
     pub fn fell_quiet(&self) -> bool {
@@ -201,6 +205,17 @@ pub(super) fn device_watch(
 }
 
 impl DeviceWatch {
+    /// Whether nothing of it can be odd until the next report.
+    pub(super) fn is_calm(&self) -> bool {
+        let quiet = |rise: &Rise| rise.by[0] == 0;
+        self.key_changed.is_none()
+            && self.port_changed.is_none()
+            && quiet(&self.rx_frame)
+            && quiet(&self.tx_errors)
+            && (self.is_kernel || self.peers.len() != 1)
+            && self.peers.values().all(PeerWatch::is_calm)
+    }
+
     /// Takes the counters of a report that is otherwise the same as the one before.
     pub(super) fn count(&mut self, counts: &SystemCounts, moment: &Moment) {
         let nic = self.nic.and_then(|place| counts.interfaces.get(usize::from(place)));

@@ -100,6 +100,10 @@ pub struct Watch {
     pub devices: Few<String, DeviceWatch>,
     /// Network cards by name.
     pub links: Few<String, LinkWatch>,
+    /// Whether no device and no card can be odd until the next report: most need not be looked at.
+    is_calm: bool,
+    /// Whether a peer brought nothing at all in the last reports.
+    is_deaf: bool,
     /// Routes into WireGuard interfaces where no AllowedIPs hold their destination.
     pub stray_routes: Vec<(String, Cidr)>,
     /// AllowedIPs that no route leads into their interface, with the interface that it leads to.
@@ -148,8 +152,8 @@ impl Watches {
     /// Calls `f` with both ends of every tunnel that brings one end nothing at all while the other end,
     /// which has it, sends data.
     pub(super) fn each_unheard(&self, now: i64, state: &State, mut f: impl FnMut([AgentId; 2])) {
-        for (id, device) in self.iter().flat_map(|(id, watch)| watch.devices.values().map(move |it| (id, it)))
-        {
+        let deaf = self.iter().filter(|(_, watch)| watch.is_deaf);
+        for (id, device) in deaf.flat_map(|(id, watch)| watch.devices.values().map(move |it| (id, it))) {
             let Some(own) = device.key else { continue };
             for (key, _) in device.peers.iter().filter(|(_, peer)| peer.is_deaf(now)) {
                 state.each_owner_of_key(key, |other, interface| {
@@ -261,8 +265,9 @@ impl Watch {
             || self.spooled > 0
             || !(self.gaps.is_empty() && self.problems.is_empty() && self.failed.is_empty())
             || !(self.stray_routes.is_empty() && self.stray_prefixes.is_empty())
-            || self.links.values().any(LinkWatch::is_odd)
-            || self.devices.values().any(|device| device.is_odd(now))
+            || !self.is_calm
+                && (self.links.values().any(LinkWatch::is_odd)
+                    || self.devices.values().any(|device| device.is_odd(now)))
     }
 
     fn build(old: Option<&Self>, receipt: &Receipt, report: &Report) -> Self {
@@ -298,6 +303,8 @@ impl Watch {
             failed: Vec::new(),
             devices: Few::default(),
             links: Few::default(),
+            is_calm: false,
+            is_deaf: false,
             stray_routes: stray_routes(report),
             stray_prefixes: stray_prefixes(report),
             way_out,
@@ -329,6 +336,7 @@ impl Watch {
             (interface.name.clone(), link_watch(before, (place, interface), same, now))
         });
         watch.links = Few::of(links);
+        watch.sum_up();
         watch
     }
 
@@ -370,6 +378,15 @@ impl Watch {
                 link.count(nic.carrier_changes, same, now);
             }
         }
+        self.sum_up();
+    }
+
+    /// Notes in short what its devices and cards are like.
+    fn sum_up(&mut self) {
+        self.is_calm =
+            self.devices.values().all(DeviceWatch::is_calm) && !self.links.values().any(LinkWatch::is_odd);
+        let mut peers = self.devices.values().flat_map(|device| device.peers.values());
+        self.is_deaf = peers.any(|peer| peer.is_deaf(self.received_at));
     }
 
     fn take_neighbours(&mut self, old: Option<&Self>, report: &Report) {

@@ -180,15 +180,15 @@ impl Keeper<'_> {
         self.state_mut().judge(at);
         let is_over = || self.stop.is_set();
         let mut scribe = Scribe::new(self.writer, at, &is_over);
-        let known = if self.synced {
+        if self.synced {
             self.atlas.state().each_change(|event| scribe.add(event));
-            Ok(())
+            self.state_mut().settled(scribe.told() > 0);
         } else {
-            self.changes_since_written(&mut scribe)
-        };
-        self.state_mut().settled(!self.synced || scribe.told() > 0);
-        if let Err(error) = known {
-            return log::error!("map: reading its history: {error}");
+            // What judging found is part of what is found against the history.
+            self.state_mut().settled(true);
+            if let Err(error) = self.changes_since_written(&mut scribe) {
+                return log::error!("map: reading its history: {error}");
+            }
         }
         let unkept = self.unkept + scribe.told();
         let state = self.atlas.state();

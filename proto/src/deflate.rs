@@ -6,7 +6,9 @@ use std::io;
 use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params,
 };
+use miniz_oxide::inflate::stream::{self, InflateState};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
+use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 
 /// Effort 6 of 10: higher ones cost more and gain little on JSON.
 const EFFORT: u8 = 6;
@@ -105,10 +107,44 @@ pub fn inflate(deflated: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
     })
 }
 
+/// Inflates while it is read, so that a large text never stands in memory whole. Nothing bounds what comes out:
+/// not for bytes of strangers.
+pub struct Inflater<'a> {
+    state: Box<InflateState>,
+    deflated: &'a [u8],
+}
+
+impl<'a> Inflater<'a> {
+    /// What `deflated` stands for.
+    #[must_use]
+    pub fn new(deflated: &'a [u8]) -> Self {
+        Self { state: InflateState::new_boxed(DataFormat::Raw), deflated }
+    }
+}
+
+impl fmt::Debug for Inflater<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater").field("deflated", &self.deflated.len()).finish_non_exhaustive()
+    }
+}
+
+impl io::Read for Inflater<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let step = stream::inflate(&mut self.state, self.deflated, out, MZFlush::None);
+        self.deflated = &self.deflated[step.bytes_consumed..];
+        match step.status {
+            Ok(_) if step.bytes_written > 0 || out.is_empty() => Ok(step.bytes_written),
+            Ok(MZStatus::StreamEnd) => Ok(0),
+            // No progress: the rest is missing.
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, InflateError::Broken.to_string())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
 
     #[test]
     fn what_goes_in_comes_out_and_not_a_byte_more_than_asked_for() {
@@ -132,7 +168,16 @@ mod tests {
             let deflated = deflater.finish();
             assert_eq!(inflate(&deflated, text.len()).as_ref(), Ok(&text), "in pieces of {piece}");
             assert!(deflated.len() < text.len() / 2);
+            let mut read = Vec::new();
+            io::BufReader::with_capacity(piece, Inflater::new(&deflated)).read_to_end(&mut read).unwrap();
+            assert_eq!(read, text, "read in pieces of {piece}");
+            let cut = Inflater::new(&deflated[..deflated.len() / 2]).read_to_end(&mut read);
+            assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
+        assert_eq!(
+            Inflater::new(&[0xff, 0xff]).read(&mut [0; 9]).unwrap_err().to_string(),
+            "does not inflate"
+        );
         assert_eq!(inflate(&Deflater::new().finish(), 10), Ok(Vec::new()));
     }
 }

@@ -32,7 +32,7 @@ const WARM_UP: i64 = 3;
 const WARM_UP_INTERVAL: u32 = 300;
 /// Agents that are looked at in one go: after a start it is all of them, and the part of the map that rules look
 /// at is some 17 KB for each.
-const PART: usize = 256;
+const PART: usize = 64;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.

@@ -19,7 +19,7 @@ pub struct Facts<'a> {
     /// The map, for look-ups.
     pub state: &'a State,
     /// The part of the map that rules of single hosts and edges look at.
-    pub excerpt: &'a Excerpt,
+    pub excerpt: &'a Excerpt<'a>,
     /// How the fleet's tunnels fare.
     pub tally: &'a Tally,
     /// What is remembered beside it.
@@ -84,16 +84,16 @@ pub struct Side<'a> {
 impl<'a> Facts<'a> {
     /// The facts of a moment, with those `picked` to be looked at, of whom the excerpt is.
     #[must_use]
-    pub fn new(setting: &'a Setting<'a>, picked: &HashSet<AgentId>, excerpt: &'a Excerpt) -> Self {
+    pub fn new(setting: &'a Setting<'a>, picked: &[AgentId], excerpt: &'a Excerpt<'a>) -> Self {
+        let picked: HashSet<AgentId> = picked.iter().copied().collect();
         let Setting { now, state, tally, watches, agents, manager, dark, namesakes } = setting;
         let now = *now;
         let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
             .nodes
             .iter()
-            .filter_map(|node| {
-                let id = node.shape.id.parse::<AgentId>().ok()?;
+            .map(|(id, node)| {
                 let fresh = node.shape.presence == Some(Presence::Fresh);
-                Some((id, Host { node, watch: watches.get(id), fresh, is_whole: picked.contains(&id) }))
+                (*id, Host { node, watch: watches.get(*id), fresh, is_whole: picked.contains(id) })
             })
             .collect();
         let edges = excerpt.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);

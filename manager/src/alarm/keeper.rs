@@ -30,9 +30,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 const WARM_UP: i64 = 3;
 /// The longest interval (s) that the warm-up waits for.
 const WARM_UP_INTERVAL: u32 = 300;
-/// Agents that are looked at in one go: after a start it is all of them, and the part of the map that rules look
-/// at is some 17 KB for each.
-const PART: usize = 64;
+/// Agents whose edges are looked at in one go: after a start it is all of them, and the edges of one are some
+/// 15 KB.
+const PART: usize = 128;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.
@@ -175,14 +175,16 @@ pub fn evaluate(
     let mut found = Vec::new();
     let mut picked: Vec<AgentId> = picked.into_iter().collect();
     picked.sort_unstable();
+    let nodes = state.nodes_around(&picked);
     for part in picked.chunks(PART) {
-        let part = part.iter().copied().collect();
-        let excerpt = state.excerpt(&part);
-        found.extend(local_findings(&Facts::new(&setting, &part, &excerpt)));
+        let excerpt = state.excerpt(part, &nodes);
+        found.extend(local_findings(&Facts::new(&setting, part, &excerpt)));
     }
     sieve.note(&found);
-    let relayed = agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id).collect();
-    let excerpt = state.excerpt(&relayed);
+    // The sieve has picked these, too.
+    let relayed = agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id);
+    let relayed: Vec<AgentId> = relayed.collect();
+    let excerpt = state.excerpt(&relayed, &nodes);
     let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
     let is_mesh_due = sieve.is_mesh_due(now, state.len());

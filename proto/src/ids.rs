@@ -26,11 +26,12 @@ impl std::error::Error for IdError {}
 /// Lowercase hexadecimal of some bytes.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    // By hand: the formatter takes ten times as long, and a map's ids are made of little else.
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    let mut text = String::with_capacity(bytes.len() * 2);
+    text.extend(digits);
+    text
 }
 
 /// The `N` bytes that exactly `2 N` lowercase hexadecimal digits stand for.

@@ -105,14 +105,14 @@ pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
         }
     };
     let first = near(key.near);
-    let place = format!("{}/{}", first.node, first.interface.as_deref().unwrap_or_default());
+    let place = || format!("{}/{}", first.node, first.interface.as_deref().unwrap_or_default());
     let other = |node: String| End { node, interface: None };
     let second = match key.far {
         Far::Agent(far) => near(far),
         Far::Key(number) => other(format!("ext:{}", state.index.keys.key(number))),
         Far::Lan(mac) => other(format!("lan:{}", mac_text(mac))),
-        Far::OwnLan(mac) => other(format!("lan:{}@{}", mac_text(mac), place)),
-        Far::Behind => other(format!("far:{place}")),
+        Far::OwnLan(mac) => other(format!("lan:{}@{}", mac_text(mac), place())),
+        Far::Behind => other(format!("far:{}", place())),
         Far::Manager => other(MANAGER.to_owned()),
     };
     [first, second]

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub(super) const HELP: &str = "\
 usage: lab bench [MODE] [OPTION...]
 
-MODE (default: the manager saturated and paced, the gate alone, the Python baseline; about a minute)
+MODE (default: the manager saturated and paced, the gate alone, the Python baseline; two minutes)
   --steady        one fleet at its pace for long, with readers, then a restart
   --grow          memory per further agent
   --callgrind     instructions per report in the store, under valgrind
@@ -18,7 +18,7 @@ MODE (default: the manager saturated and paced, the gate alone, the Python basel
 OPTION
   --agents N      agents of the fleet (1000; 100000 for --steady, 2000 further ones for --grow)
   --clients N     client threads (64)
-  --seconds N     length of the saturated run and of the paced one (10; 600 for --steady)
+  --seconds N     length of the saturated run, and of the paced one if over 30 (10; 600 for --steady)
   --reports N     reports of --plan (1000000)
   --rate N        reports per second of the paced run (333; 3333 for --steady)
   --turns N       turns of the agent at its interval (200)

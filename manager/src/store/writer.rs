@@ -29,11 +29,11 @@ use crate::psks::SharedPsks;
 const QUEUE: usize = 1024;
 /// Messages in one transaction: enough to share one wait for the disk among many.
 const BATCH: usize = 256;
-/// Where only a few messages wait, how long the writer waits for more before it begins: each commit costs
-/// several times what a report does, and a report can wait. DESIGN.md 10.2 has what it is worth.
-const GATHER: Duration = Duration::from_millis(4);
-/// More than a few: the commit before took long enough to gather them.
-const FEW: usize = 8;
+/// Where hardly anything waits, how long the writer waits for more before it begins: each commit costs several
+/// times what a report does, and a report can wait. DESIGN.md 10.2 has what it is worth.
+const GATHER: Duration = Duration::from_millis(5);
+/// Under load more than that wait already, and waiting would only cost time.
+const FEW: usize = 2;
 
 /// How the writer fares, for the health check.
 #[derive(Debug, Clone, Default)]
@@ -236,7 +236,7 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             jobs.extend(queue.try_iter().take(BATCH - 1));
-            if jobs.len() < FEW && jobs.iter().all(|job| matches!(job, Job::Report(..))) {
+            if jobs.len() <= FEW && jobs.iter().all(|job| matches!(job, Job::Report(..))) {
                 std::thread::sleep(GATHER);
                 jobs.extend(queue.try_iter().take(BATCH - jobs.len()));
             }

@@ -1,6 +1,6 @@
 //! What the control socket of a userspace WireGuard answers to `get=1`: lines `NAME=VALUE`, first the
 //! device's, then each peer's from its `public_key` on, at last `errno`
-//! (https://www.wireguard.com/xplatform/).
+//! (<https://www.wireguard.com/xplatform/>).
 //!
 //! Keys are in hexadecimal. The private key goes to a function that makes the public one of it, and
 //! no further; a preshared key is only looked at to see whether there is one.

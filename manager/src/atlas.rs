@@ -117,7 +117,7 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn take(&self, Waiting { reload, reports, missed }: Waiting) {
+    fn take(&self, Waiting { reload, reports, missed, .. }: Waiting) {
         if reload {
             self.reload();
         }

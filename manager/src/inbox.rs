@@ -37,8 +37,8 @@ pub struct Present {
 /// few milliseconds.
 const ROOM: usize = 512;
 
-/// So many are worth waking the map for before it looks by itself: at a few reports a second, waking it for
-/// each would cost more than taking them in.
+/// So many of counts alone are worth waking the map for before it looks by itself: at a few reports a second,
+/// waking it for each would cost more than taking them in.
 const PRESSING: usize = 128;
 
 /// Where the writer leaves news and the map fetches them.
@@ -57,6 +57,8 @@ pub struct Waiting {
     pub reports: Vec<(Receipt, Present)>,
     /// Agents whose latest report found no room.
     pub missed: BTreeSet<AgentId>,
+    /// Whether one of the reports may say more than counts: that shows at once.
+    urgent: bool,
 }
 
 impl Inbox {
@@ -97,7 +99,7 @@ impl Waiting {
     }
 
     fn is_pressing(&self) -> bool {
-        self.reload || self.reports.len() >= PRESSING || !self.missed.is_empty()
+        self.reload || self.urgent || self.reports.len() >= PRESSING || !self.missed.is_empty()
     }
 
     fn add(&mut self, news: News) {
@@ -106,6 +108,7 @@ impl Waiting {
             News::Reload => *self = Self { reload: true, ..Self::default() },
             News::Report(receipt, present) if self.reports.len() < ROOM => {
                 self.missed.remove(&receipt.agent);
+                self.urgent |= matches!(present.says, Says::All(_));
                 self.reports.push((receipt, present));
             }
             News::Report(receipt, _) => {
@@ -117,15 +120,38 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proto::delta::Base;
     use proto::ids::BootId;
+    use proto::report::Report;
 
     use super::*;
+    use crate::bases::Kept;
+    use crate::gist::Gist;
 
-    fn news(agent: usize) -> News {
+    fn receipt(agent: usize) -> Receipt {
         let agent = AgentId([u8::try_from(agent % 256).unwrap(); 16]);
-        let receipt = Receipt { agent, boot: BootId([0; 16]), tick: 1, received_at: 1, relay: Vec::new() };
+        Receipt { agent, boot: BootId([0; 16]), tick: 1, received_at: 1, relay: Vec::new() }
+    }
+
+    /// Counts alone.
+    fn news(agent: usize) -> News {
+        let gist = Arc::new(Gist::of(&Report::default()));
+        let base = Base::new(Vec::new());
+        let kept = Kept { no: 1, boot: BootId([0; 16]), tick: 1, received_at: 1, base, gist };
+        let says = Says::Moved(Box::default(), Arc::new(kept));
+        News::Report(receipt(agent), Present { says, payload: Vec::new(), is_base: false })
+    }
+
+    #[test]
+    fn what_may_be_more_than_counts_is_looked_at_at_once() {
+        let inbox = Inbox::default();
         let says = Says::All(Box::default());
-        News::Report(receipt, Present { says, payload: Vec::new(), is_base: false })
+        let whole = Present { says, payload: Vec::new(), is_base: true };
+        inbox.tell(vec![News::Report(receipt(1), whole)]);
+        assert_eq!(inbox.take(Duration::from_secs(60)).reports.len(), 1);
+        assert!(!inbox.take(Duration::ZERO).is_pressing());
     }
 
     #[test]

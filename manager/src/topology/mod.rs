@@ -9,7 +9,7 @@
 //! wireguard, physical, overlay, relay   the edges of each layer: who claims them, their state
 //! traffic, underlay, nat, stacking, mesh   what the view adds: loss, nesting, sites, shapes
 //! shape, diff   the structure alone, and changes of it: enough to rebuild a past map
-//! screen        what alarms look at: a glance over all, and the view of some agents alone
+//! screen        what alarms look at: a glance over all     excerpt   the view of some agents alone
 //! settle        which edges a change concerns, and what became of them
 //! recompute     everything from scratch, by another way: the test of the incremental one
 //! ```
@@ -29,6 +29,7 @@ mod diff;
 mod edge;
 mod edges;
 mod evidence;
+mod excerpt;
 mod few;
 mod fingerprint;
 mod fold;
@@ -61,10 +62,11 @@ mod wireguard;
 pub use build::Structure;
 pub use diff::{Changes, Event, diff, replay};
 pub use evidence::Evidence;
+pub use excerpt::Excerpt;
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
 pub use path::{PathError, path};
 pub use recompute::Recomputed;
-pub use screen::{Excerpt, Glance, Place, Tally};
+pub use screen::{Glance, Place, Tally};
 pub use shape::{
     DeviceShape, EdgeShape, EdgeState, End, HalfShape, Handshake, InterfaceShape, Layer, Map, MapEdge,
     NodeKind, NodeShape, Presence, Relation,

@@ -10,7 +10,7 @@ use proto::ids::{AgentId, Cidr, PublicKey};
 use super::edge::{EdgeKey, Far};
 use super::record::{Agent, AgentIx, Device, Half, mac_text, parse_mac};
 use super::shape::{EdgeState, Layer};
-use super::view::{Edge, NatKind, Node};
+use super::view::NatKind;
 use super::{State, mesh, nat, render, traffic};
 
 /// An agent at a glance.
@@ -47,15 +47,6 @@ pub struct Tally {
     /// Agents that call in vain, and those at the ends of edges that are not as they should be, or
     /// lose packets.
     pub troubled: HashSet<AgentId>,
-}
-
-/// A part of the map with its figures.
-#[derive(Debug, Clone, Default)]
-pub struct Excerpt<'a> {
-    /// The agents asked for, and those at the other ends of their edges.
-    pub nodes: Vec<(AgentId, &'a Node)>,
-    /// WireGuard and overlay edges of the agents asked for, by id.
-    pub edges: Vec<Edge>,
 }
 
 impl State {
@@ -319,53 +310,6 @@ impl State {
         }
         (ids, neighbours)
     }
-
-    /// The nodes of some agents, and of those at the other ends of their edges.
-    #[must_use]
-    pub fn nodes_around(&self, agents: &[AgentId]) -> HashMap<AgentId, Node> {
-        let asked: HashSet<AgentIx> = agents.iter().filter_map(|id| self.find(*id)).collect();
-        let mut shown = asked.clone();
-        shown.extend(asked.iter().filter_map(|ix| self.agent(*ix)).flat_map(claimed).flat_map(ends_of));
-        let nodes = shown.into_iter().filter_map(|ix| {
-            let agent = self.agent(ix)?;
-            let nat = nat::of(self, ix, asked.contains(&ix));
-            let node = Node {
-                shape: render::agent_shape(agent, &self.index.keys),
-                observed_at: Some(agent.observed_at()),
-                received_at: Some(agent.received_at),
-                component: None,
-                site: None,
-                nat: nat.map(|seen| seen.nat),
-            };
-            Some((agent.id, node))
-        });
-        nodes.collect()
-    }
-
-    /// The view of some agents alone, with nodes that are known.
-    #[must_use]
-    pub fn excerpt<'a>(&self, agents: &[AgentId], nodes: &'a HashMap<AgentId, Node>) -> Excerpt<'a> {
-        let asked: BTreeSet<AgentIx> = agents.iter().filter_map(|id| self.find(*id)).collect();
-        let keys: HashSet<EdgeKey> =
-            asked.iter().filter_map(|ix| self.agent(*ix)).flat_map(claimed).copied().collect();
-        let mut shown = asked;
-        shown.extend(keys.iter().flat_map(ends_of));
-        let edges =
-            keys.into_iter().filter_map(|key| Some(self.edge_view(key, self.edges.get(&key)?, false)));
-        let mut edges: Vec<Edge> = edges.collect();
-        edges.sort_unstable_by(|a, b| a.shape.id.cmp(&b.shape.id));
-        let ids = shown.into_iter().filter_map(|ix| Some(self.agent(ix)?.id));
-        Excerpt { nodes: ids.filter_map(|id| Some((id, nodes.get(&id)?))).collect(), edges }
-    }
-}
-
-/// The edges of an agent that alarms look at.
-fn claimed(agent: &Agent) -> impl Iterator<Item = &EdgeKey> {
-    agent.claims.iter().filter(|key| matches!(key.layer, Layer::WireGuard | Layer::Overlay))
-}
-
-fn ends_of(key: &EdgeKey) -> impl Iterator<Item = AgentIx> + use<> {
-    key.agents().into_iter().flatten().map(|near| near.agent)
 }
 
 fn halves_of(agent: &Agent) -> impl Iterator<Item = (&Device, &Half)> {

@@ -87,9 +87,20 @@ clean_up() {
     rm -rf "$scratch"
 }
 
-# A port that is free now.
+# A port that is free now, and below those that connections take by themselves.
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    python3 - <<'END'
+import random, socket
+while True:
+    port = random.randrange(10000, 32000)
+    with socket.socket() as holder:
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    break
+END
 }
 
 # A PSK.

@@ -84,7 +84,7 @@ fn a_check_says_what_fails_and_what_to_do() {
 
     let holder = std::net::TcpListener::bind(manager.address).unwrap();
     let port = format!("{}", manager.address.port());
-    let dead = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let dead = common::free_address();
     let settings = [
         ("DATABASE", "/proc/nowhere/k.db"),
         ("ADMIN_SECRET_FILE", "nothing"),

@@ -9,7 +9,7 @@ use proto::ack::{Code, Details};
 use proto::ids::AgentId;
 use proto::sign::Kind;
 
-use crate::fake::{Agent, Manager, Reaction, now_ms, reports, secret, usual, wait_until};
+use crate::fake::{Agent, Manager, Reaction, free_address, now_ms, reports, secret, usual, wait_until};
 
 const YEAR: i64 = 365 * 24 * 3_600_000;
 
@@ -244,7 +244,7 @@ fn a_signed_refusal_drops_a_report_and_an_unsigned_one_does_not() {
 #[test]
 fn a_manager_that_comes_late_gets_every_report_once_the_newest_first() {
     let mut agent = Agent::new("http://127.0.0.1:1");
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     agent.set("MANAGER_URL", &format!("http://{address}"));
     let agent = agent.start();
     wait_until("two failures", || agent.peer().reach.last_error.filter(|error| error.contains("refused")));
@@ -274,7 +274,7 @@ fn a_manager_that_comes_late_gets_every_report_once_the_newest_first() {
 
 #[test]
 fn what_waits_survives_a_restart_in_a_file_that_exists_only_in_between() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let mut agent = Agent::new(&format!("http://{address}"));
     agent.set("SPOOL_FILE", "spool");
     let file = agent.folder.path().join("spool");

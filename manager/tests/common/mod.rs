@@ -12,7 +12,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::ack::{self, Ack};
@@ -32,6 +33,20 @@ pub fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
+/// An address of this host that nobody listens at. Its port is below those that connections take by themselves
+/// (from 32768 on, `net.ipv4.ip_local_port_range`), so that none has it by the time it is used.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(number % 22_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// A manager in a folder of its own.
 pub struct Manager {
     pub dir: tempfile::TempDir,
@@ -42,7 +57,7 @@ pub struct Manager {
 
 impl Manager {
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_address();
         let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("psk"), PSK).unwrap();
@@ -81,7 +96,7 @@ impl Manager {
         child.wait().unwrap();
     }
 
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    pub fn terminate(&mut self) -> process::ExitStatus {
         let mut child = self.child.take().unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();

@@ -18,8 +18,9 @@ use crate::inbox::{Inbox, Present, Waiting};
 use crate::scribe::Scribe;
 use crate::store::history::PackedMap;
 use crate::store::writer::Writer;
-use crate::store::{Readers, history, reports};
-use crate::topology::{Applied, Changes, Map, Receipt, State};
+use crate::store::{Readers, reports};
+use crate::topology::{Applied, Receipt, State};
+use crate::written::Written;
 
 /// Between two settlings.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -203,20 +204,9 @@ impl Keeper<'_> {
     /// Tells what is different from the map that the history ends with, as after a start or after changes
     /// that could not be written.
     fn changes_since_written(&self, scribe: &mut Scribe<'_>) -> Result<(), StoreError> {
-        let (written, _): (Map, i64) = self.readers.read(|db| history::map_at(db, i64::MAX))?;
-        self.state_mut().restore_since(&written);
-        let state = self.atlas.state();
-        let (mut changes, mut found) = (Changes::since(written), Vec::new());
-        state.each_node(|node| {
-            changes.node(node, &mut found);
-            found.drain(..).for_each(|event| scribe.add(event));
-        });
-        state.each_map_edge(|edge| {
-            changes.edge(edge, &mut found);
-            found.drain(..).for_each(|event| scribe.add(event));
-        });
-        changes.gone(|event| scribe.add(event));
-        Ok(())
+        let written = self.readers.read(Written::read)?;
+        written.restore_since(&mut self.state_mut());
+        written.changes(&self.atlas.state(), self.readers, |event| scribe.add(event))
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {

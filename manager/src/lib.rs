@@ -12,6 +12,7 @@
 //! web       the page's own files          export   what other programs read
 //! inbox     what is stored and waits for the map
 //! atlas     keeps the live map: `topology` infers it, `scribe` has `store::history` keep its changes
+//! written   what the history ends with, when a start compares the map with it
 //! alarm     what is wrong: rules, their engine, and who is told
 //! status    the same in a terminal, asked of the running manager
 //! ```
@@ -53,3 +54,4 @@ pub mod topology;
 pub mod verify;
 pub mod view;
 pub mod web;
+pub mod written;

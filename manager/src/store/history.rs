@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::StoreError;
-use crate::topology::{Event, Map, replay};
+use super::parts::{self, Part};
+use crate::topology::{Event, Map, apply};
 
 /// A change of the map, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -132,28 +133,56 @@ pub fn keep_map(connection: &Connection, at: i64, map: &PackedMap) -> Result<(),
 /// # Errors
 /// What SQLite says.
 pub fn map_at(connection: &Connection, at: i64) -> Result<(Map, i64), StoreError> {
-    let sql = "SELECT event, map FROM maps WHERE at <= ?1 ORDER BY event DESC LIMIT 1";
-    let kept: Option<(i64, Vec<u8>)> =
-        connection.prepare_cached(sql)?.query_row([at], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (mut last, mut map) = match kept {
-        Some((event, deflated)) => (event, read_map(&deflated)?),
-        None => (0, Map::default()),
-    };
-    let sql = "SELECT no, event FROM events WHERE no > ?1 AND at <= ?2 ORDER BY no";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![last, at])?;
-    while let Some(row) = rows.next()? {
-        last = row.get(0)?;
-        let json: String = row.get(1)?;
-        map = replay(map, [serde_json::from_str(&json).map_err(|error| broken("events", &error))?]);
-    }
+    let mut map = Map::default();
+    let base = last_kept(connection, at)?;
+    each_part(connection, base, |part| part.put(&mut map))?;
+    let last = each_event(connection, base, at, |event| apply(&mut map, event))?;
     Ok((map, last))
 }
 
-fn read_map(deflated: &[u8]) -> Result<Map, StoreError> {
-    // As it inflates: the JSON of 10,000 agents with 20 peers is 60 MB.
-    let json = BufReader::with_capacity(64 << 10, Inflater::new(deflated));
-    serde_json::from_reader(json).map_err(|error| broken("maps", &error))
+/// The number of the last event in the last whole map kept at `at` (ms) or before; 0 where there is none.
+///
+/// # Errors
+/// What SQLite says.
+pub fn last_kept(connection: &Connection, at: i64) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(event), 0) FROM maps WHERE at <= ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([at], |row| row.get(0))?)
+}
+
+/// Shows the nodes and edges of the whole map kept after event `base`, one after the other: none where there is
+/// no such map. The JSON of 10,000 agents with 20 peers is 60 MB, and what it says is more.
+///
+/// # Errors
+/// What SQLite says.
+pub fn each_part(connection: &Connection, base: i64, show: impl FnMut(Part)) -> Result<(), StoreError> {
+    let sql = "SELECT map FROM maps WHERE event = ?1";
+    let kept: Option<Vec<u8>> =
+        connection.prepare_cached(sql)?.query_row([base], |row| row.get(0)).optional()?;
+    let Some(deflated) = kept else { return Ok(()) };
+    let json = BufReader::with_capacity(64 << 10, Inflater::new(deflated.as_slice()));
+    parts::read(json, show).map_err(|error| broken("maps", &error))
+}
+
+/// Tells the changes noticed up to `at` (ms) after event `base`, oldest first, and returns the number of the
+/// last; `base` where there is none.
+///
+/// # Errors
+/// What SQLite says.
+pub fn each_event(
+    connection: &Connection,
+    base: i64,
+    at: i64,
+    mut tell: impl FnMut(Event),
+) -> Result<i64, StoreError> {
+    let sql = "SELECT no, event FROM events WHERE no > ?1 AND at <= ?2 ORDER BY no";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (mut rows, mut last) = (statement.query(params![base, at])?, base);
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        let json: String = row.get(1)?;
+        tell(serde_json::from_str(&json).map_err(|error| broken("events", &error))?);
+    }
+    Ok(last)
 }
 
 fn broken(table: &str, error: &serde_json::Error) -> StoreError {

@@ -6,6 +6,7 @@
 //! reports     what they reported
 //! structure   interfaces, written when they change
 //! history     changes of the map, and the map of any moment made of them
+//! parts       a kept map, read node by node and edge by edge
 //! alarms      alarms, their history and silences
 //! retention   what is too old, in short steps
 //! outbox      notifications that wait to be sent
@@ -20,6 +21,7 @@ mod error;
 pub mod history;
 mod job;
 pub mod outbox;
+pub mod parts;
 pub mod psks;
 pub mod reports;
 pub mod retention;

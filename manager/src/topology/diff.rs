@@ -276,7 +276,8 @@ fn compare(before: &serde_json::Value, after: &serde_json::Value, name: &str, ch
     }
 }
 
-fn apply(map: &mut Map, event: Event) {
+/// Makes a change on a map. One of what is not there changes nothing.
+pub fn apply(map: &mut Map, event: Event) {
     match event {
         Event::NodeAppeared { node } => {
             map.nodes.insert(node.id.clone(), node);

@@ -60,7 +60,7 @@ mod view;
 mod wireguard;
 
 pub use build::Structure;
-pub use diff::{Changes, Event, diff, replay};
+pub use diff::{Changes, Event, apply, diff, replay};
 pub use evidence::Evidence;
 pub use excerpt::Excerpt;
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};

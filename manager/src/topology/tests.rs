@@ -15,6 +15,9 @@ use proto::report::{
 };
 
 use super::*;
+use crate::store::history::{self, PackedMap};
+use crate::store::{self, Readers};
+use crate::written::Written;
 
 /// A record of a host, for tests of what looks at one host alone.
 pub(super) fn agent_with(system: SystemData) -> Agent {
@@ -353,6 +356,51 @@ proptest! {
             Ok(answer) => prop_assert!(!answer.forward.hops.is_empty() && answer.forward.hops.len() <= 64),
             Err(error) => prop_assert!(!fleet.latest.contains_key(&from), "{}", error),
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_start_finds_what_became_of_the_map_meanwhile(
+        before in vec(arb_op(), 1..15),
+        after in vec(arb_op(), 0..6),
+        gone in option::of(1..=AGENTS),
+        later_s in select(vec![0i64, 60, 600]),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kattila.db");
+        let db = store::open(&path).unwrap();
+        let mut fleet = Fleet::default();
+        before.into_iter().for_each(|op| fleet.run(op));
+        fleet.settle();
+        history::keep_map(&db, fleet.now, &PackedMap::of(&fleet.state.structure())).unwrap();
+        let kept = fleet.map.clone();
+        after.into_iter().for_each(|op| fleet.run(op));
+        fleet.settle();
+        history::append(&db, fleet.now, &diff(&kept, fleet.map.clone())).unwrap();
+
+        let mut state = State::new();
+        for (receipt, report) in fleet.latest.values().flatten() {
+            state.apply(receipt, report);
+        }
+        gone.into_iter().for_each(|agent| { state.remove(id(agent)); });
+        state.settle(fleet.now + later_s * 1000);
+        let readers = Readers::new(&path);
+        let written = readers.read(Written::read).unwrap();
+        let whole = readers.read(|db| history::map_at(db, i64::MAX)).unwrap().0;
+        prop_assert_eq!(&whole, &fleet.map);
+        written.restore_since(&mut state);
+        let map = state.map();
+        for (id, edge) in &map.edges {
+            let was = whole.edges.get(id).filter(|was| was.edge.state == edge.edge.state);
+            prop_assert!(was.is_none_or(|was| was.edge.since == edge.edge.since), "{}", id);
+        }
+        let mut events = Vec::new();
+        written.changes(&state, &readers, |event| events.push(event)).unwrap();
+        diff::sort(&mut events);
+        prop_assert_eq!(events, diff(&whole, map));
     }
 }
 

@@ -41,6 +41,11 @@ use rusqlite::config::DbConfig;
 
 use crate::error::Error;
 
+/// Pages that a connection keeps, as SQLite takes it: less than 0 is KiB. The kernel has the file's pages, too; the
+/// writer's must hold those that a transaction changes, or they go to the log twice.
+const WRITER_CACHE: i32 = -1024;
+const READER_CACHE: i32 = -256;
+
 /// Opens the database for writing: makes it where there is none (mode 0600, it holds the PSKs), sets
 /// the pragmas and brings the schema up to date.
 ///
@@ -70,6 +75,7 @@ pub fn open(path: &Path) -> Result<Connection, Error> {
              PRAGMA journal_size_limit = 16777216;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);
+        connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
         keep_plans(&connection)?;
         schema::migrate(&mut connection)?;
         Ok(connection)
@@ -174,6 +180,7 @@ impl Readers {
     fn open(&self) -> Result<Connection, StoreError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.pragma_update(None, "cache_size", READER_CACHE)?;
         keep_plans(&connection)?;
         Ok(connection)
     }

@@ -9,8 +9,8 @@ use crate::error::StoreError;
 
 /// Reports looked at in a step: some 3 ms.
 const REPORTS: i64 = 100;
-/// Rows of other tables.
-const ROWS: i64 = 500;
+/// Rows of other tables, each with a look into the index of reports.
+const ROWS: i64 = 100;
 /// Pages given back to the file system in a step.
 const PAGES: u32 = 100;
 

@@ -1,6 +1,10 @@
 //! Measures the alarms at 10,000 agents with 20 peers each: what is remembered of each report, and
 //! an evaluation of all rules, in a fleet that is well and in one where one host in a hundred is in
 //! trouble. `cargo run --release -p manager --example alarm_bench [AGENTS [PEERS]]`
+//!
+//! As in a real fleet the reports are spread over the 30 s between two of an agent, and there is an
+//! evaluation every 5 s: before each a sixth of the agents report. The trouble comes with the reports
+//! that tell of it, within 30 s. The worst case, that all report at one moment, is a line of its own.
 
 use std::collections::BTreeMap;
 
@@ -11,119 +15,142 @@ use kattila_manager::alarm::keeper::evaluate;
 use kattila_manager::alarm::sieve::Sieve;
 use kattila_manager::alarm::watch::Watches;
 use kattila_manager::topology::{Receipt, State};
-use proto::ids::{AgentId, BootId};
+use proto::ids::BootId;
 use proto::report::Report;
 
 #[path = "topology_bench.rs"]
 #[expect(dead_code, reason = "its own measurements")]
 mod fleet;
 
+/// Between two evaluations (ms).
+const PERIOD: i64 = 5_000;
+/// Evaluations between two reports of an agent.
+const TURNS: u32 = 6;
+
 #[expect(clippy::print_stdout, reason = "its output is what it is for")]
 fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u32>().ok());
     let agents = arguments.next().unwrap_or(10_000);
     let peers = arguments.next().unwrap_or(20);
-    let mut reports: Vec<Report> = (0..agents).map(|number| healthy(number, agents, peers)).collect();
+    let reports: Vec<Report> = (0..agents).map(|number| healthy(number, agents, peers)).collect();
     println!("alarms of {agents} agents with {peers} peers each");
 
-    let mut state = State::new();
-    let mut watches = Watches::default();
-    let mut now = fleet::START;
-    for (batch, first) in reports.chunks(100).zip((0u32..).step_by(100)) {
-        fleet::apply_all(&mut state, batch, first, 1, now);
-        state.settle(now);
+    let mut bench = Bench { reports, now: fleet::START, ..Bench::default() };
+    for (batch, first) in bench.reports.chunks(100).zip((0u32..).step_by(100)) {
+        fleet::apply_all(&mut bench.state, batch, first, 1, bench.now);
+        bench.state.settle(bench.now);
     }
     let before = resident_kb();
-    note_all(&mut watches, &reports, 1, now);
+    bench.note_all(1);
     let kb = resident_kb().saturating_sub(before);
     println!("memory: {:.1} MB, {:.0} B an agent", mb(kb), mb(kb) * 1e6 / f64::from(agents));
 
     for tick in 2..=4 {
-        now += 30_000;
-        reports.iter_mut().for_each(|report| fleet::count(report, now, age_at(now)));
-        fleet::apply_all(&mut state, &reports, 0, tick, now);
+        bench.now += PERIOD * i64::from(TURNS);
+        bench.reports.iter_mut().for_each(|report| fleet::count(report, bench.now, age_at(bench.now)));
+        fleet::apply_all(&mut bench.state, &bench.reports, 0, tick, bench.now);
         let started = cpu();
-        note_all(&mut watches, &reports, tick, now);
-        let noted = per(cpu() - started, agents);
-        state.settle(now);
-        println!("remembered: {noted:.2} us a report");
+        bench.note_all(tick);
+        println!("remembered: {:.2} us a report", per(cpu() - started, agents));
+        bench.state.settle(bench.now);
     }
-    let (mut engine, mut sieve) = (Engine::default(), Sieve::default());
-    measure("all well", &mut state, &mut watches, &mut sieve, &mut engine, now);
-
+    bench.tick = 5;
+    bench.measure("all well, all new at once", 1, |_, _| false);
+    bench.measure("settling in", TURNS, |_, _| true);
+    bench.measure("all well", 2 * TURNS, |_, _| true);
     // One host in a hundred has another MTU than its peers.
-    now += 30_000;
-    for (number, report) in (0u32..).zip(&mut reports) {
-        fleet::count(report, now, age_at(now));
-        if number % 100 == 0 {
-            report
-                .system
-                .interfaces
-                .iter_mut()
-                .filter(|nic| nic.name == "wg0")
-                .for_each(|nic| nic.mtu = 1280);
+    let trouble = |number: u32, report: &mut Report| {
+        if number.is_multiple_of(100) {
+            let tunnels = report.system.interfaces.iter_mut().filter(|nic| nic.name == "wg0");
+            tunnels.for_each(|nic| nic.mtu = 1280);
         }
-    }
-    fleet::apply_all(&mut state, &reports, 0, 5, now);
-    note_all(&mut watches, &reports, 5, now);
-    state.settle(now);
-    measure("one in a hundred in trouble", &mut state, &mut watches, &mut sieve, &mut engine, now);
+        true
+    };
+    bench.measure("trouble comes to one in a hundred", TURNS, trouble);
+    bench.measure("one in a hundred in trouble", 2 * TURNS, |_, _| true);
 }
 
-/// Evaluates a few times, and tells how long that takes beside the view that it looks at.
-#[expect(clippy::print_stdout, reason = "its output is what it is for")]
-fn measure(
-    what: &str,
-    state: &mut State,
-    watches: &mut Watches,
-    sieve: &mut Sieve,
-    engine: &mut Engine,
+#[derive(Default)]
+struct Bench {
+    reports: Vec<Report>,
+    state: State,
+    watches: Watches,
+    sieve: Sieve,
+    engine: Engine,
     now: i64,
-) {
-    let agents: BTreeMap<AgentId, Reporter> = watches
-        .iter()
-        .map(|(id, watch)| {
-            (id, Reporter { last_seen: watch.received_at, interval_s: 30, path: vec![], psk: 1 })
-        })
-        .collect();
-    let manager = ManagerFacts { psk_generation: 1, ..ManagerFacts::default() };
-    let (mut rules, mut steps) = (Vec::new(), Vec::new());
-    let (mut count, mut changes) = (0, 0);
-    for turn in 0..6 {
-        let started = cpu();
-        // The first looks at all, those after it at what the sieve lets through.
-        let touched = state.take_touched();
-        let changed = touched.len();
-        let (found, moment) = evaluate(now + turn, (state, touched), (watches, sieve), &agents, &manager);
-        let took = ms(cpu() - started);
-        println!("{what}: {took:.1} ms with {changed} agents changed, {} findings", found.len());
-        rules.push(took);
-        count = found.len();
-        let started = cpu();
-        changes += engine.step(found, &Moment { now: now + turn, ..moment }).len();
-        steps.push(ms(cpu() - started));
+    tick: u64,
+}
+
+impl Bench {
+    /// Evaluates a number of times, and tells how long that takes beside the view that it looks at.
+    /// Before each a sixth of the agents whose report `change` lets through report.
+    #[expect(clippy::print_stdout, reason = "its output is what it is for")]
+    fn measure(&mut self, what: &str, turns: u32, change: impl Fn(u32, &mut Report) -> bool) {
+        let manager = ManagerFacts { psk_generation: 1, ..ManagerFacts::default() };
+        let (mut rules, mut steps) = (Vec::new(), Vec::new());
+        let (mut count, mut changes) = (0, 0);
+        for turn in 0..turns {
+            self.now += PERIOD;
+            self.report(turn % TURNS, &change);
+            let agents: BTreeMap<_, _> = self
+                .watches
+                .iter()
+                .map(|(id, watch)| {
+                    (id, Reporter { last_seen: watch.received_at, interval_s: 30, path: vec![], psk: 1 })
+                })
+                .collect();
+            let started = cpu();
+            let touched = self.state.take_touched();
+            let both = (&mut self.watches, &mut self.sieve);
+            let (found, moment) = evaluate(self.now, (&self.state, touched), both, &agents, &manager);
+            rules.push(ms(cpu() - started));
+            count = found.len();
+            let started = cpu();
+            changes += self.engine.step(found, &Moment { now: self.now, ..moment }).len();
+            steps.push(ms(cpu() - started));
+        }
+        let ((rules, rules_most), (steps, steps_most)) = (median(rules), median(steps));
+        println!(
+            "{what}: rules {rules:.1} ms (at most {rules_most:.1}), engine {steps:.1} ms (at most \
+             {steps_most:.1}); {turns} evaluations, {count} findings, {changes} changes"
+        );
     }
-    let median = |times: &mut Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    println!(
-        "{what}: rules {:.1} ms, engine {:.1} ms (medians of 6); {count} findings, {changes} changes",
-        median(&mut rules),
-        median(&mut steps)
-    );
+
+    /// Takes the reports of every sixth agent, which came within the last 5 s.
+    fn report(&mut self, nth: u32, change: impl Fn(u32, &mut Report) -> bool) {
+        self.tick += u64::from(nth == 0);
+        for (number, report) in (0u32..).zip(&mut self.reports).skip(nth as usize).step_by(TURNS as usize) {
+            let received_at = self.now - i64::from(number) % PERIOD;
+            if !change(number, report) {
+                continue;
+            }
+            fleet::count(report, received_at, age_at(received_at));
+            let (agent, boot) = (id(number), BootId([1; 16]));
+            let receipt = Receipt { agent, boot, tick: self.tick, received_at, relay: Vec::new() };
+            self.state.apply(&receipt, report);
+            self.watches.note(&receipt, report);
+        }
+        self.state.settle(self.now);
+    }
+
+    fn note_all(&mut self, tick: u64) {
+        for (number, report) in (0u32..).zip(&self.reports) {
+            let (agent, boot) = (id(number), BootId([1; 16]));
+            let receipt = Receipt { agent, boot, tick, received_at: self.now, relay: Vec::new() };
+            self.watches.note(&receipt, report);
+        }
+    }
+}
+
+/// The median of times, and the longest.
+fn median(mut times: Vec<f64>) -> (f64, f64) {
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], times.last().copied().unwrap_or_default())
 }
 
 /// How old a handshake is that is made anew every 120 s.
 fn age_at(now: i64) -> u64 {
     u64::try_from(now / 1000 % 120).unwrap_or(0)
-}
-
-fn note_all(watches: &mut Watches, reports: &[Report], tick: u64, now: i64) {
-    for (number, report) in (0u32..).zip(reports) {
-        let (agent, boot) = (id(number), BootId([1; 16]));
-        watches.note(&Receipt { agent, boot, tick, received_at: now, relay: Vec::new() }, report);
-    }
 }
 
 /// The topology benchmark's host, with settings that no rule objects to.

@@ -1,7 +1,6 @@
 //! The live map: a thread that takes in what the writer has stored, settles the topology about once
 //! a second, and has every change written to the history.
 
-use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::scribe::Scribe;
 use crate::store::history::PackedMap;
 use crate::store::writer::Writer;
 use crate::store::{Readers, reports};
-use crate::topology::{Applied, Receipt, State};
+use crate::topology::{Applied, Receipt, State, Touched};
 use crate::written::Written;
 
 /// Between two settlings.
@@ -42,9 +41,9 @@ impl Atlas {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Agents whose part of the map changed since this was last asked.
+    /// What changed of the map since this was last asked.
     #[must_use]
-    pub fn take_touched(&self) -> HashSet<AgentId> {
+    pub fn take_touched(&self) -> Touched {
         self.state().take_touched()
     }
 

@@ -22,7 +22,7 @@ fn proof(facts: &Facts<'_>, id: AgentId, path: &[AgentId]) -> Proof {
 }
 
 fn relayed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (id, reporter) in facts.agents.iter().filter(|(_, reporter)| !reporter.path.is_empty()) {
+    for (id, reporter) in facts.notable.iter().filter(|(_, reporter)| !reporter.path.is_empty()) {
         if reporter.is_offline(facts.now) {
             continue;
         }
@@ -80,7 +80,7 @@ fn circle(facts: &Facts<'_>, id: AgentId) -> Option<Vec<AgentId>> {
 }
 
 fn relay_loop(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let relayed = facts.agents.iter().filter(|(_, reporter)| !reporter.path.is_empty());
+    let relayed = facts.notable.iter().filter(|(_, reporter)| !reporter.path.is_empty());
     for (id, _) in relayed.filter(|(_, reporter)| !reporter.is_offline(facts.now)) {
         let Some(ids) = circle(facts, *id) else { continue };
         let names: Vec<String> = ids.iter().map(|id| facts.name(*id)).collect();
@@ -97,7 +97,7 @@ fn relay_loop(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// A shorter way than the relays that an agent uses, and whose example shows it.
 fn direct_available(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let relayed = facts.agents.iter().filter(|(_, reporter)| !reporter.path.is_empty());
+    let relayed = facts.notable.iter().filter(|(_, reporter)| !reporter.path.is_empty());
     let relayed: Vec<_> = relayed.filter(|(_, reporter)| !reporter.is_offline(facts.now)).collect();
     if relayed.is_empty() {
         return;
@@ -161,7 +161,7 @@ fn direct_peer(facts: &Facts<'_>, id: AgentId) -> Option<(AgentId, IpAddr)> {
 
 fn relay_lost(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let mut lost: BTreeMap<AgentId, Vec<AgentId>> = BTreeMap::new();
-    for (id, reporter) in facts.agents.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)) {
+    for (id, reporter) in facts.notable.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)) {
         for relay in &reporter.path {
             lost.entry(*relay).or_default().push(*id);
         }
@@ -186,7 +186,7 @@ fn relay_lost(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn old_psk(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     let current = facts.manager.psk_generation;
     for (id, reporter) in
-        facts.agents.iter().filter(|(_, reporter)| reporter.psk < current && reporter.psk > 0)
+        facts.notable.iter().filter(|(_, reporter)| reporter.psk < current && reporter.psk > 0)
     {
         if reporter.is_offline(facts.now) {
             continue;

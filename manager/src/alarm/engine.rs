@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, Hold};
 use super::{Finding, Proof, Severity};
+use crate::topology::AgentSet;
 
 /// Window (ms) in which transitions are counted.
 const FLAP_WINDOW: i64 = 15 * 60_000;
@@ -137,9 +138,9 @@ pub struct Moment {
     /// The manager's clock (ms).
     pub now: i64,
     /// Agents that are silent: what they would say of an alarm is not known.
-    pub dark: HashSet<AgentId>,
+    pub dark: AgentSet,
     /// Agents that are known at all.
-    pub known: HashSet<AgentId>,
+    pub known: AgentSet,
     /// The manager has just started and has not heard of all agents yet.
     pub warming: bool,
 }
@@ -548,7 +549,7 @@ mod tests {
         let mut engine = Engine::default();
         let edge = || finding("ALLOWED_IPS_EMPTY", "e", &[1, 2]);
         engine.step(vec![edge()], &at(0));
-        let dark = |seconds| Moment { dark: [agent(2)].into(), ..at(seconds) };
+        let dark = |seconds| Moment { dark: AgentSet::from_iter([agent(2)]), ..at(seconds) };
         let offline = || finding("AGENT_OFFLINE", &agent(2).to_string(), &[2]);
         let changes = engine.step(vec![offline()], &dark(130));
         assert_eq!(

@@ -8,7 +8,7 @@ use super::Proof;
 pub use super::setting::{ManagerFacts, Reporter, Setting, reporters};
 use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
 use crate::topology::{
-    Edge, Excerpt, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally, Traffic,
+    AgentSet, Edge, Excerpt, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally, Traffic,
 };
 
 /// Everything that a rule may look at.
@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub watches: &'a Watches,
     /// Who reports, and how.
     pub agents: &'a BTreeMap<AgentId, Reporter>,
+    /// Those of whose reporting there may be something to say.
+    pub notable: &'a [(AgentId, &'a Reporter)],
     /// The manager.
     pub manager: &'a ManagerFacts,
     /// Nodes of the excerpt's agents by id.
@@ -35,7 +37,7 @@ pub struct Facts<'a> {
     /// By agent, the places of its tunnels in `tunnels`.
     tunnels_by_agent: HashMap<AgentId, Vec<usize>>,
     /// Agents that are silent.
-    pub dark: &'a HashSet<AgentId>,
+    pub dark: &'a AgentSet,
     /// Names that several hosts have, and those of them that report.
     pub namesakes: &'a HashMap<&'a str, Vec<AgentId>>,
 }
@@ -86,7 +88,7 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn new(setting: &'a Setting<'a>, picked: &[AgentId], excerpt: &'a Excerpt<'a>) -> Self {
         let picked: HashSet<AgentId> = picked.iter().copied().collect();
-        let Setting { now, state, tally, watches, agents, manager, dark, namesakes } = setting;
+        let Setting { now, state, tally, watches, agents, notable, manager, dark, namesakes } = setting;
         let now = *now;
         let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
             .nodes
@@ -115,6 +117,7 @@ impl<'a> Facts<'a> {
             tally,
             watches,
             agents,
+            notable,
             manager,
             hosts,
             tunnels,

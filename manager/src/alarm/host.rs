@@ -19,7 +19,8 @@ const GAPS: usize = 3;
 const SPOOLED: u64 = 10;
 
 fn offline(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let silent: Vec<_> = facts.agents.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)).collect();
+    let silent: Vec<_> =
+        facts.notable.iter().filter(|(_, reporter)| reporter.is_offline(facts.now)).collect();
     if silent.is_empty() {
         return;
     }

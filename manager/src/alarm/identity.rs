@@ -10,7 +10,9 @@ use super::facts::Facts;
 use super::{Finding, Proof, Rule, Severity};
 use crate::topology::Place;
 
-pub(super) const RULES: &[Rule] = &[private_key, tunnel_ip, agent_id, hostname, mac, ip_conflict];
+pub(super) const RULES: &[Rule] = &[private_key, tunnel_ip, agent_id, hostname, mac];
+/// Those that look at much of each host: not at every evaluation in a large fleet.
+pub(super) const RARE: &[Rule] = &[ip_conflict];
 
 /// Of more hosts than this only so many are named.
 const MANY: usize = 10;

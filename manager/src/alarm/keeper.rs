@@ -1,6 +1,6 @@
 //! The desk where alarms are kept, and the thread that evaluates them.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::refusals::Refusals;
 use crate::store::alarms::{self, Saved};
 use crate::store::writer::Writer;
 use crate::store::{Readers, outbox};
-use crate::topology::State;
+use crate::topology::{State, Touched};
 
 /// Between two evaluations.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -160,17 +160,20 @@ fn log_change(change: &Change) {
     }
 }
 
-/// One evaluation: what is found, and what the findings rest on. `touched` are the agents whose part
-/// of the map changed since the one before.
+/// One evaluation: what is found, and what the findings rest on. `touched` is what changed of the map since
+/// the one before.
 #[must_use]
 pub fn evaluate(
     now: i64,
-    (state, touched): (&State, HashSet<AgentId>),
+    (state, touched): (&State, Touched),
     (watches, sieve): (&mut Watches, &mut Sieve),
     agents: &BTreeMap<AgentId, Reporter>,
     manager: &ManagerFacts,
 ) -> (Vec<Finding>, Moment) {
-    let (picked, tally) = sieve.pick(now, touched, state, watches, agents);
+    // Whether a host that reports by several relays has a shorter way is looked at with all that is known of it.
+    let relayed = agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id);
+    let relayed: Vec<AgentId> = relayed.collect();
+    let (picked, tally) = sieve.pick(now, touched, state, watches, &relayed);
     let setting = Setting::new(now, (state, &tally), watches, agents, manager);
     let mut found = Vec::new();
     let mut picked: Vec<AgentId> = picked.into_iter().collect();
@@ -181,9 +184,6 @@ pub fn evaluate(
         found.extend(local_findings(&Facts::new(&setting, part, &excerpt)));
     }
     sieve.note(&found);
-    // The sieve has picked these, too.
-    let relayed = agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id);
-    let relayed: Vec<AgentId> = relayed.collect();
     let excerpt = state.excerpt(&relayed, &nodes);
     let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
@@ -196,7 +196,7 @@ pub fn evaluate(
     recall::add(&mut recalled, &facts, &mut found);
     found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
     found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
-    let known = state.glances().map(|glance| glance.id).chain(agents.keys().copied()).collect();
+    let known = state.ids().chain(agents.keys().copied()).collect();
     let moment = Moment { now, dark: setting.dark, known, warming: false };
     watches.recalled = recalled;
     if is_mesh_due {

@@ -208,10 +208,10 @@ fn whole_findings(facts: &Facts<'_>) -> Vec<Finding> {
     found_by(facts, &[identity::RULES, host::WHOLE, delivery::RULES, manager::RULES])
 }
 
-/// What the rules find that look at the mesh as a whole.
+/// What the rules find that look at much of all hosts, or at the mesh as a whole.
 #[must_use]
 fn mesh_findings(facts: &Facts<'_>) -> Vec<Finding> {
-    found_by(facts, &[mesh::RULES])
+    found_by(facts, &[identity::RARE, mesh::RULES])
 }
 
 fn found_by(facts: &Facts<'_>, families: &[&[Rule]]) -> Vec<Finding> {

@@ -1,12 +1,12 @@
 //! What holds for the whole fleet at one moment: who reports, how the manager fares, who shares a name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use proto::ids::AgentId;
 
 use super::watch::Watches;
 use crate::fleet::Fleet;
-use crate::topology::{State, Tally};
+use crate::topology::{AgentSet, State, Tally};
 
 /// Intervals without a word after which an agent is offline, and the grace beside (ms): as the list
 /// of agents has it.
@@ -99,8 +99,11 @@ pub struct Setting<'a> {
     pub agents: &'a BTreeMap<AgentId, Reporter>,
     /// The manager.
     pub manager: &'a ManagerFacts,
+    /// Those of them of whose reporting there may be something to say: they are offline, come by way of others,
+    /// or use an old PSK.
+    pub notable: Vec<(AgentId, &'a Reporter)>,
     /// Agents that are silent.
-    pub dark: HashSet<AgentId>,
+    pub dark: AgentSet,
     /// Names that several hosts have, and those of them that report.
     pub namesakes: HashMap<&'a str, Vec<AgentId>>,
 }
@@ -115,28 +118,22 @@ impl<'a> Setting<'a> {
         agents: &'a BTreeMap<AgentId, Reporter>,
         manager: &'a ManagerFacts,
     ) -> Self {
-        let dark = state.glances().filter(|glance| !glance.fresh).map(|glance| glance.id).collect();
-        Self { now, state, tally, watches, agents, manager, dark, namesakes: namesakes(state) }
-    }
-}
-
-/// Names that several hosts have.
-fn namesakes(state: &State) -> HashMap<&str, Vec<AgentId>> {
-    let mut first: HashMap<&str, bool> = HashMap::with_capacity(state.len());
-    for glance in state.glances().filter(|glance| !glance.hostname.is_empty()) {
-        first.entry(glance.hostname).and_modify(|again| *again = true).or_default();
-    }
-    let mut namesakes: HashMap<&str, Vec<AgentId>> = HashMap::new();
-    first.retain(|_, again| *again);
-    if first.is_empty() {
-        return namesakes;
-    }
-    for glance in state.glances().filter(|glance| first.contains_key(glance.hostname)) {
-        let ids = namesakes.entry(glance.hostname).or_default();
-        if glance.fresh {
-            ids.push(glance.id);
+        let is_notable = |agent: &Reporter| {
+            let old_psk = agent.psk > 0 && agent.psk < manager.psk_generation;
+            !agent.path.is_empty() || agent.is_offline(now) || old_psk
+        };
+        let notable = agents.iter().filter(|(_, agent)| is_notable(agent)).map(|(id, agent)| (*id, agent));
+        let notable = notable.collect();
+        Self {
+            now,
+            state,
+            tally,
+            watches,
+            agents,
+            notable,
+            manager,
+            dark: state.dark(),
+            namesakes: state.namesakes(),
         }
     }
-    namesakes.values_mut().for_each(|ids| ids.sort_unstable());
-    namesakes
 }

@@ -1,15 +1,14 @@
 //! Which agents a rule may have something to say of. All rules over all edges every five seconds
 //! would cost seconds at 10,000 agents; hosts that are well are passed over.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use proto::ids::AgentId;
 
 use super::Finding;
-use super::facts::Reporter;
 use super::path::LOSS;
 use super::watch::Watches;
-use crate::topology::{State, Tally};
+use crate::topology::{AgentSet, State, Tally, Touched};
 
 /// Agents are asked for their NAT in turn, so many groups in all: once in five minutes.
 const NAT_GROUPS: usize = 64;
@@ -26,7 +25,6 @@ pub struct Sieve {
     /// Agents of which something was found: what goes on, or ends, is looked at again.
     hot: BTreeSet<AgentId>,
     turn: usize,
-    looked_at: i64,
     mesh_at: i64,
     mesh: Vec<Finding>,
     is_open: bool,
@@ -46,25 +44,23 @@ impl Sieve {
     pub(super) fn pick(
         &mut self,
         now: i64,
-        touched: HashSet<AgentId>,
+        touched: Touched,
         state: &State,
         watches: &Watches,
-        agents: &BTreeMap<AgentId, Reporter>,
-    ) -> (HashSet<AgentId>, Tally) {
-        // What came since the last time, and a little before: reports are stored before they are seen.
-        let tally = state.tally(self.looked_at - 5000, LOSS);
-        self.looked_at = now;
-        let mut picked = touched;
+        relayed: &[AgentId],
+    ) -> (AgentSet, Tally) {
+        let tally = state.tally(&touched, LOSS);
+        let mut picked = touched.agents;
         picked.extend(&self.hot);
         picked.extend(&tally.troubled);
-        picked.extend(watches.iter().filter(|(_, watch)| watch.is_odd(now)).map(|(id, _)| id));
-        picked.extend(agents.iter().filter(|(_, agent)| agent.path.len() > 1).map(|(id, _)| *id));
+        picked.extend(watches.odd(now));
+        picked.extend(relayed);
         watches.each_unheard(now, state, |ends| picked.extend(ends));
         let groups = state.len().div_ceil(NAT_GROUP).clamp(1, NAT_GROUPS);
         picked.extend(state.natted(self.turn % groups, groups));
         self.turn = self.turn.wrapping_add(1);
         if self.is_open {
-            picked.extend(state.glances().map(|glance| glance.id));
+            picked.extend(state.ids());
         }
         (picked, tally)
     }

@@ -46,6 +46,8 @@ pub(super) struct Kept {
     /// Agents whose report tells of it.
     pub(super) claims: u32,
     pub(super) state: EdgeState,
+    /// Whether an agent at its ends was silent when it was last judged.
+    pub(super) dark: bool,
 }
 
 /// What an edge is found to be.

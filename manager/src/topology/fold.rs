@@ -3,15 +3,19 @@
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 
-use proto::ids::Cidr;
+use proto::ids::{AgentId, Cidr};
 
 /// A map keyed by our own indices.
 pub(super) type FoldMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fold>>;
+/// A set of our own indices.
+pub(super) type FoldSet<K> = std::collections::HashSet<K, BuildHasherDefault<Fold>>;
+/// A set of agents that we know.
+pub type AgentSet = std::collections::HashSet<AgentId, BuildHasherDefault<Fold>>;
 
 /// Folds each word in by a wide multiplication. Not for data of strangers, who could aim at
 /// collisions: its inputs come from authenticated agents or are our own indices.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fold(u64);
+pub struct Fold(u64);
 
 /// The first digits of pi and of the golden ratio: odd, with no pattern.
 const SEED: u64 = 0x243f_6a88_85a3_08d3;

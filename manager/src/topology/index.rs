@@ -13,13 +13,17 @@ use super::few::Few;
 use super::fold::Fold;
 use super::keys::{KeyIx, Keys};
 use super::overlay;
-use super::record::{Agent, AgentIx, Iface, Mac, Slot};
+use super::owners::Owners;
+use super::record::{Agent, AgentIx, Iface, Mac, NO_SLOT, Slot};
 
 /// The look-ups.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) keys: Keys,
-    mac_owners: HashMap<Mac, Few<(AgentIx, Slot)>>,
+    pub(super) macs: Owners<Mac>,
+    /// Addresses of WireGuard devices, by themselves.
+    pub(super) tunnel_addresses: Owners<IpAddr>,
+    pub(super) hostnames: Owners<Box<str>>,
     mac_seekers: HashMap<Mac, Few<AgentIx>>,
     address_owners: HashMap<IpAddr, Few<(AgentIx, Slot)>>,
     address_seekers: HashMap<IpAddr, Few<AgentIx>>,
@@ -50,7 +54,7 @@ pub(super) enum Topic {
 
 impl Index {
     pub(super) fn mac_owners(&self, mac: Mac) -> &[(AgentIx, Slot)] {
-        self.mac_owners.get(&mac).map_or(&[], Few::as_slice)
+        self.macs.of(&mac)
     }
 
     /// Agents that have a neighbour of this link-layer address.
@@ -87,19 +91,36 @@ impl Index {
     /// Number of entries, of which none may stay when no agent is left.
     #[cfg(test)]
     pub(super) fn leftovers(&self) -> usize {
-        let macs = self.mac_owners.len() + self.mac_seekers.len();
-        let addresses = self.address_owners.len() + self.address_seekers.len();
+        let macs = self.macs.len() + self.mac_seekers.len() + self.hostnames.len();
+        let addresses = self.address_owners.len() + self.address_seekers.len() + self.tunnel_addresses.len();
         macs + addresses + self.tunnels.len() + self.relayed.len() + self.keys.in_use()
     }
 
+    /// What several agents have is what a look at all finds.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.macs.check();
+        self.tunnel_addresses.check();
+        self.hostnames.check();
+        let shared = (0..).take(self.keys.len()).filter(|key| self.keys.owners(*key).len() > 1);
+        assert_eq!(self.keys.shared().collect::<Vec<_>>(), shared.collect::<Vec<KeyIx>>());
+    }
+
     fn each(&mut self, ix: AgentIx, agent: &Agent, change: Change) {
+        if !agent.hostname.is_empty() {
+            change.note(&mut self.hostnames, agent.hostname.clone(), (ix, NO_SLOT));
+        }
         for interface in &agent.interfaces {
             let place = (ix, interface.slot);
             if let Some(mac) = interface.mac {
-                change.apply(&mut self.mac_owners, mac, place);
+                change.note(&mut self.macs, mac, place);
             }
+            let is_device = agent.device(interface.slot).is_some();
             for ip in addresses(interface) {
                 change.apply(&mut self.address_owners, ip, place);
+                if is_device {
+                    change.note(&mut self.tunnel_addresses, ip, place);
+                }
             }
             if let Some((local, remote)) = overlay::addresses(interface) {
                 change.apply(&mut self.tunnels, (interface.kind, local, remote), place);
@@ -207,6 +228,13 @@ enum Change {
 }
 
 impl Change {
+    fn note<K: std::hash::Hash + Ord + Clone>(self, owners: &mut Owners<K>, key: K, place: (AgentIx, Slot)) {
+        match self {
+            Self::Add => owners.insert(key, place),
+            Self::Remove => owners.remove(&key, place),
+        }
+    }
+
     fn apply<K: std::hash::Hash + Eq, T: Ord + Copy>(self, map: &mut HashMap<K, Few<T>>, key: K, item: T) {
         match self {
             Self::Add => map.entry(key).or_default().insert(item),

@@ -1,6 +1,6 @@
 //! The WireGuard keys of the fleet: a small number for each, who owns it and who names it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use proto::ids::PublicKey;
 
@@ -16,6 +16,8 @@ pub(super) struct Keys {
     numbers: HashMap<PublicKey, KeyIx>,
     uses: Vec<KeyUse>,
     unused: Vec<KeyIx>,
+    /// Those that more than one device has as its own.
+    shared: BTreeSet<KeyIx>,
     /// Numbers that lost a use since the last [`Keys::sweep`].
     suspects: Vec<KeyIx>,
 }
@@ -65,6 +67,11 @@ impl Keys {
         self.uses[number as usize].owners.as_slice()
     }
 
+    /// The keys that more than one device has as its own, in order of number.
+    pub(super) fn shared(&self) -> impl Iterator<Item = KeyIx> {
+        self.shared.iter().copied()
+    }
+
     /// The devices that have a peer of this key, in order.
     pub(super) fn holders(&self, number: KeyIx) -> &[(AgentIx, Slot)] {
         &self.uses[number as usize].holders
@@ -74,7 +81,11 @@ impl Keys {
     pub(super) fn add(&mut self, ix: AgentIx, agent: &Agent) {
         for device in &agent.devices {
             if let Some(key) = device.key {
-                self.uses[key as usize].owners.insert((ix, device.slot));
+                let owners = &mut self.uses[key as usize].owners;
+                owners.insert((ix, device.slot));
+                if owners.as_slice().len() > 1 {
+                    self.shared.insert(key);
+                }
             }
             for half in &device.halves {
                 insert(&mut self.uses[half.key as usize].holders, (ix, device.slot));
@@ -86,7 +97,11 @@ impl Keys {
     pub(super) fn remove(&mut self, ix: AgentIx, agent: &Agent) {
         for device in &agent.devices {
             if let Some(key) = device.key {
-                self.uses[key as usize].owners.remove((ix, device.slot));
+                let owners = &mut self.uses[key as usize].owners;
+                owners.remove((ix, device.slot));
+                if owners.as_slice().len() < 2 {
+                    self.shared.remove(&key);
+                }
                 self.suspects.push(key);
             }
             for half in &device.halves {
@@ -98,7 +113,7 @@ impl Keys {
 
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
-        self.numbers.len()
+        self.numbers.len() + self.shared.len()
     }
 
     /// Frees the numbers that nobody uses any more. Only while no edge mentions them.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::State;
 use super::edge::{EdgeKey, Far};
+use super::fold::FoldMap;
 use super::record::{AgentIx, Mac};
 use super::render;
 use super::shape::{EdgeState, Layer};
@@ -59,19 +60,19 @@ pub(super) fn components(state: &State) -> (BTreeMap<AgentIx, usize>, BTreeMap<M
     }
     let mut groups = Groups::new(next as usize);
     joins.iter().for_each(|(a, b)| groups.join(*a, *b));
-    let mut members: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for item in joins.into_iter().flat_map(|(a, b)| [a, b]) {
-        members.entry(groups.root(item)).or_default().insert(item);
+    let mut is_joined = vec![false; next as usize];
+    joins.iter().for_each(|(a, b)| (is_joined[*a as usize], is_joined[*b as usize]) = (true, true));
+    let mut members: FoldMap<u32, Vec<u32>> = FoldMap::default();
+    for item in (0..next).filter(|item| is_joined[*item as usize]) {
+        members.entry(groups.root(item)).or_default().push(item);
     }
-    let first =
-        |set: &BTreeSet<u32>| set.iter().filter_map(|ix| state.agent(*ix)).map(|agent| agent.id).min();
-    let mut ordered: Vec<&BTreeSet<u32>> = members.values().collect();
-    ordered.sort_by_key(|set| (std::cmp::Reverse(set.len()), first(set)));
-    let numbers: BTreeMap<u32, usize> = ordered
-        .iter()
-        .enumerate()
-        .flat_map(|(number, set)| set.iter().map(move |item| (*item, number)))
-        .collect();
+    let first = |set: &[u32]| set.iter().filter_map(|ix| state.agent(*ix)).map(|agent| agent.id).min();
+    let mut ordered: Vec<Vec<u32>> = members.into_values().collect();
+    ordered.sort_by_cached_key(|set| (std::cmp::Reverse(set.len()), first(set)));
+    let mut numbers: Vec<(u32, usize)> =
+        (0..).zip(&ordered).flat_map(|(number, set)| set.iter().map(move |item| (*item, number))).collect();
+    numbers.sort_unstable();
+    let numbers: BTreeMap<u32, usize> = numbers.into_iter().collect();
     let lans = lans.into_iter().filter_map(|(mac, item)| Some((mac, *numbers.get(&item)?))).collect();
     let agents = numbers.iter().filter(|(item, _)| state.agent(**item).is_some());
     (agents.map(|(item, number)| (*item, *number)).collect(), lans)

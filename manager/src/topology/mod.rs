@@ -10,6 +10,7 @@
 //! traffic, underlay, nat, stacking, mesh   what the view adds: loss, nesting, sites, shapes
 //! shape, diff   the structure alone, and changes of it: enough to rebuild a past map
 //! screen        what alarms look at: a glance over all     excerpt   the view of some agents alone
+//! health        how the tunnels fare, and what is not well, kept up to date
 //! settle        which edges a change concerns, and what became of them
 //! recompute     everything from scratch, by another way: the test of the incremental one
 //! ```
@@ -18,7 +19,6 @@
 //! structure marks its agent and those whose edges rest on what changed; [`State::settle`] then
 //! looks at their edges again.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use proto::ids::{AgentId, BootId};
@@ -33,12 +33,14 @@ mod excerpt;
 mod few;
 mod fingerprint;
 mod fold;
+mod health;
 mod hop;
 mod index;
 mod keys;
 mod mesh;
 mod nat;
 mod overlay;
+mod owners;
 mod pack;
 mod path;
 mod physical;
@@ -63,10 +65,12 @@ pub use build::Structure;
 pub use diff::{Changes, Event, apply, diff, replay};
 pub use evidence::Evidence;
 pub use excerpt::Excerpt;
+pub use fold::AgentSet;
+pub use health::{Tally, Touched};
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
 pub use path::{PathError, path};
 pub use recompute::Recomputed;
-pub use screen::{Glance, Place, Tally};
+pub use screen::{Glance, Place};
 pub use shape::{
     DeviceShape, EdgeShape, EdgeState, End, HalfShape, Handshake, InterfaceShape, Layer, Map, MapEdge,
     NodeKind, NodeShape, Presence, Relation,
@@ -77,7 +81,8 @@ pub use view::{Edge, Half, Mesh, MeshKind, Nat, NatKind, Node, Site, Topology, U
 use crate::counts::Counts;
 use edge::EdgeKey;
 use edges::Edges;
-use fold::FoldMap;
+use fold::{FoldMap, FoldSet};
+use health::Health;
 use index::Index;
 use record::{Agent, AgentIx};
 use settle::{FarKey, Pending};
@@ -115,14 +120,17 @@ pub enum Applied {
 pub struct State {
     agents: Vec<Option<Box<Agent>>>,
     free: Vec<AgentIx>,
-    by_id: HashMap<AgentId, AgentIx>,
+    by_id: FoldMap<AgentId, AgentIx>,
     index: Index,
     edges: Edges,
     /// How many edges a node that is no agent has.
     fars: FoldMap<FarKey, u32>,
     pending: Pending,
     /// See [`State::take_touched`].
-    touched: Mutex<HashSet<AgentId>>,
+    touched: Mutex<Touched>,
+    health: Health,
+    /// Agents that are silent, as of the last settling.
+    silent: FoldSet<AgentIx>,
     now: i64,
     version: u64,
     revision: u64,
@@ -204,6 +212,8 @@ impl State {
             }
         }
         self.by_id.remove(&id);
+        self.silent.remove(&ix);
+        self.health.take_caller(ix, false);
         self.revision += 1;
         true
     }
@@ -297,6 +307,9 @@ impl State {
     /// Puts a record in place, and marks those whom its topics concern, which the index now knows.
     fn install(&mut self, ix: AgentIx, agent: Agent, changed: &[(index::Topic, u64)]) {
         self.index.add(ix, &agent);
+        self.silent.remove(&ix);
+        self.health.take_caller(ix, health::calls_in_vain(&agent));
+        self.note_report(ix);
         self.agents[ix as usize] = Some(Box::new(agent));
         self.touch(ix, changed, false);
     }
@@ -319,6 +332,9 @@ impl State {
                 *brief = half.brief(agent.interval_s);
             }
         }
+        let calls = health::calls_in_vain(agent);
+        self.health.take_caller(ix, calls);
+        self.note_report(ix);
     }
 
     /// The edges of peers whose handshake changes its class, or that start or stop to try in vain.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::State;
-use super::edge::{Near, is_public, is_shared};
+use super::edge::{Near, is_global, is_public, is_shared};
 use super::evidence::{self, Evidence};
 use super::record::{Agent, AgentIx, Slot};
 use super::shape::Handshake;
@@ -92,23 +92,20 @@ fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
             let Some(half) = there.half(key).filter(|half| half.handshake(holder) == Handshake::Live) else {
                 continue;
             };
-            let near = Near { agent: by, slot };
-            let Some(underlay) = underlay::of_half(state, near, there, half) else { continue };
-            if matches!(underlay.kind, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
+            let Some(endpoint) = half.reach.endpoint().filter(|endpoint| is_global(endpoint.ip)) else {
+                continue;
+            };
+            let (way, _) = underlay::way(holder, slot, endpoint, there.fwmark.unwrap_or(0));
+            if matches!(way, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
                 continue;
             }
-            if let Some(endpoint) =
-                half.reach.endpoint().filter(|endpoint| super::edge::is_global(endpoint.ip))
-            {
-                let (ip, port) = (endpoint.ip, endpoint.port);
-                found.push(Sighting {
-                    slot: device.slot,
-                    listen_port: device.listen_port,
-                    ip,
-                    port,
-                    by: near,
-                });
-            }
+            found.push(Sighting {
+                slot: device.slot,
+                listen_port: device.listen_port,
+                ip: endpoint.ip,
+                port: endpoint.port,
+                by: Near { agent: by, slot },
+            });
         }
     }
     // Slots are numbered as names came, so they are no order.

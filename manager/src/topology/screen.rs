@@ -1,17 +1,17 @@
 //! What alarms look at: a glance over all agents and edges, and the view of those few alone that a
 //! rule may have something to say of. A whole view costs seconds at 10,000 agents; this, milliseconds.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::PoisonError;
 
 use proto::ids::{AgentId, Cidr, PublicKey};
 
-use super::edge::{EdgeKey, Far};
+use super::edge::Far;
+use super::fold::AgentSet;
 use super::record::{Agent, AgentIx, Device, Half, mac_text, parse_mac};
 use super::shape::{EdgeState, Layer};
 use super::view::NatKind;
-use super::{State, mesh, nat, render, traffic};
+use super::{State, mesh, nat, render};
 
 /// An agent at a glance.
 #[derive(Debug, Clone, Copy)]
@@ -35,25 +35,34 @@ pub struct Place {
     pub key: Option<PublicKey>,
 }
 
-/// How the tunnels of the fleet fare.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// WireGuard edges between agents that are up, or idle in order.
-    pub up: usize,
-    /// All WireGuard edges between agents.
-    pub all: usize,
-    /// Those that are not up, and of which a silent agent's word is missing.
-    pub unknown: usize,
-    /// Agents that call in vain, and those at the ends of edges that are not as they should be, or
-    /// lose packets.
-    pub troubled: HashSet<AgentId>,
-}
-
 impl State {
     /// All agents at a glance.
     pub fn glances(&self) -> impl Iterator<Item = Glance<'_>> {
         let agents = self.agents.iter().filter_map(Option::as_deref);
         agents.map(|agent| Glance { id: agent.id, hostname: &agent.hostname, fresh: !agent.silent })
+    }
+
+    /// Names that the hosts of several agents have, each with those that report, in order.
+    #[must_use]
+    pub fn namesakes(&self) -> HashMap<&str, Vec<AgentId>> {
+        let shared = self.index.hostnames.shared().map(|name| {
+            let owners = self.index.hostnames.of(name).iter().filter_map(|(ix, _)| self.agent(*ix));
+            let mut ids: Vec<AgentId> = owners.filter(|agent| !agent.silent).map(|agent| agent.id).collect();
+            ids.sort_unstable();
+            (&**name, ids)
+        });
+        shared.collect()
+    }
+
+    /// All agents.
+    pub fn ids(&self) -> impl Iterator<Item = AgentId> {
+        self.by_id.keys().copied()
+    }
+
+    /// Agents that are silent.
+    #[must_use]
+    pub fn dark(&self) -> AgentSet {
+        self.silent.iter().filter_map(|ix| Some(self.agent(*ix)?.id)).collect()
     }
 
     fn by_id(&self, id: AgentId) -> Option<&Agent> {
@@ -78,52 +87,6 @@ impl State {
         let agent = self.by_id(id);
         let found = agent.and_then(|agent| agent.interfaces.iter().find(|i| agent.name(i.slot) == interface));
         found.map_or(&[], |interface| &interface.addresses)
-    }
-
-    /// Agents whose settings, presence or edges changed since this was last asked.
-    pub fn take_touched(&self) -> HashSet<AgentId> {
-        std::mem::take(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Looks over all edges, and for lost packets at those of agents that reported after `since`.
-    #[must_use]
-    pub fn tally(&self, since: i64, loss_percent: f64) -> Tally {
-        let mut tally = Tally::default();
-        for agent in self.agents.iter().filter_map(Option::as_deref) {
-            let mut briefs = agent.devices.iter().flat_map(|device| &device.briefs);
-            if briefs.any(|brief| brief.trying) {
-                tally.troubled.insert(agent.id);
-            }
-        }
-        for (key, kept) in self.edges.iter().filter(|(key, _)| key.layer != Layer::Relay) {
-            let Far::Agent(far) = key.far else { continue };
-            let well = matches!(kept.state, EdgeState::Up | EdgeState::Idle);
-            let ends = [self.agent(key.near.agent), self.agent(far.agent)];
-            if key.layer == Layer::WireGuard {
-                tally.all += 1;
-                tally.up += usize::from(well);
-                let dark = ends.iter().flatten().any(|agent| agent.silent);
-                tally.unknown += usize::from(!well && dark);
-            }
-            let new = |agent: &&Agent| agent.received_at > since;
-            if !well && kept.state != EdgeState::Unknown
-                || ends.iter().flatten().any(new) && self.loses(*key, loss_percent)
-            {
-                tally.troubled.extend(ends.into_iter().flatten().map(|agent| agent.id));
-            }
-        }
-        tally
-    }
-
-    fn loses(&self, key: EdgeKey, percent: f64) -> bool {
-        let [Some((a, x)), Some((b, y))] = render::halves(self, key) else { return false };
-        [((a, x), (b, y)), ((b, y), (a, x))].into_iter().any(|((from, sent), (to, got))| {
-            if !traffic::may_lose(&sent.samples, &got.samples, percent) {
-                return false;
-            }
-            let loss = traffic::loss((&sent.samples, &from.times), (&got.samples, &to.times));
-            loss.is_some_and(|loss| loss.at_least_percent >= percent)
-        })
     }
 
     /// Among every `of`th agent from the `nth` on, those whose NAT, or whose keepalive behind it,
@@ -173,8 +136,7 @@ impl State {
     #[must_use]
     pub fn shared_keys(&self) -> Vec<(PublicKey, Vec<Place>)> {
         let keys = &self.index.keys;
-        let numbers = (0..).take(keys.len()).filter(|number| keys.owners(*number).len() > 1);
-        let shared = numbers.map(|number| (keys.key(number), self.key_places(number)));
+        let shared = keys.shared().map(|number| (keys.key(number), self.key_places(number)));
         shared.filter(|(_, places)| places.len() > 1).collect()
     }
 
@@ -195,12 +157,9 @@ impl State {
     /// The WireGuard interfaces with this address of agents that report.
     #[must_use]
     pub fn tunnel_owners(&self, ip: IpAddr) -> Vec<Place> {
-        let owners = self.index.address_owners(ip).iter().filter_map(|(ix, slot)| {
-            let agent = self.agent(*ix)?;
-            agent.device(*slot)?;
-            self.place(agent, *slot)
-        });
-        let mut places: Vec<Place> = owners.collect();
+        let owners = self.index.tunnel_addresses.of(&ip).iter();
+        let mut places: Vec<Place> =
+            owners.filter_map(|(ix, slot)| self.place(self.agent(*ix)?, *slot)).collect();
         places.sort_unstable();
         places
     }
@@ -208,14 +167,8 @@ impl State {
     /// Addresses that the WireGuard interfaces of several agents that report have.
     #[must_use]
     pub fn shared_tunnel_addresses(&self) -> Vec<(IpAddr, Vec<Place>)> {
-        let mut shared: BTreeSet<IpAddr> = BTreeSet::new();
-        for agent in self.agents.iter().filter_map(Option::as_deref) {
-            let interfaces = agent.devices.iter().filter_map(|device| agent.interface(device.slot));
-            let addresses = interfaces.flat_map(|interface| &interface.addresses);
-            let ips = addresses.map(|address| address.address());
-            shared.extend(ips.filter(|ip| self.index.address_owners(*ip).len() > 1));
-        }
-        let places = shared.into_iter().map(|ip| (ip, self.tunnel_owners(ip)));
+        let shared = self.index.tunnel_addresses.shared();
+        let places = shared.map(|ip| (*ip, self.tunnel_owners(*ip)));
         places.filter(|(_, places)| places.len() > 1).collect()
     }
 
@@ -240,15 +193,10 @@ impl State {
     /// Link-layer addresses that several agents that report have.
     #[must_use]
     pub fn shared_macs(&self) -> Vec<(String, Vec<AgentId>)> {
-        let mut shared = BTreeSet::new();
-        for agent in self.agents.iter().filter_map(Option::as_deref) {
-            let macs = agent.interfaces.iter().filter_map(|interface| interface.mac);
-            shared.extend(macs.filter(|mac| self.index.mac_owners(*mac).len() > 1));
-        }
-        let owners = shared.into_iter().map(|mac| {
-            let owners = self.index.mac_owners(mac).iter().filter_map(|(ix, _)| self.agent(*ix));
+        let owners = self.index.macs.shared().map(|mac| {
+            let owners = self.index.mac_owners(*mac).iter().filter_map(|(ix, _)| self.agent(*ix));
             let ids: BTreeSet<AgentId> = owners.filter(|agent| !agent.silent).map(|agent| agent.id).collect();
-            (mac_text(mac), ids.into_iter().collect::<Vec<_>>())
+            (mac_text(*mac), ids.into_iter().collect::<Vec<_>>())
         });
         owners.filter(|(_, ids)| ids.len() > 1).collect()
     }

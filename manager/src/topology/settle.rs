@@ -156,6 +156,11 @@ impl State {
             self.touch(ix, &topics, true);
             if let Some(agent) = self.agents[ix as usize].as_mut() {
                 agent.silent = !agent.silent;
+                if agent.silent {
+                    self.silent.insert(ix);
+                } else {
+                    self.silent.remove(&ix);
+                }
             }
         }
     }
@@ -175,7 +180,7 @@ impl State {
             for key in claims {
                 if old.binary_search(&key).is_err() {
                     self.stash(key);
-                    let new = Kept { since: UNBORN, claims: 0, state: EdgeState::Unknown };
+                    let new = Kept { since: UNBORN, claims: 0, state: EdgeState::Unknown, dark: false };
                     self.edges.get_or_insert(key, new).claims += 1;
                 }
             }
@@ -192,21 +197,26 @@ impl State {
         let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent);
         let all = self.pending.agents.iter().copied().chain(ends);
         let ids: Vec<AgentId> = all.filter_map(|ix| Some(self.agent(ix)?.id)).collect();
-        self.touched.get_mut().unwrap_or_else(PoisonError::into_inner).extend(ids);
+        self.touched.get_mut().unwrap_or_else(PoisonError::into_inner).agents.extend(ids);
     }
 
     /// Finds an edge's state anew, drops it when nobody claims it, and tells whether it is there.
     fn judge_edge(&mut self, key: EdgeKey) -> bool {
         let Some(kept) = self.edges.get(&key).copied() else { return false };
+        if kept.since != UNBORN {
+            self.health.forget(key, &kept);
+        }
         if kept.claims == 0 {
             self.edges.remove(&key);
             return false;
         }
         let Facts { state, .. } = edge::evaluate(self, key);
         let since = if kept.since == UNBORN || state != kept.state { self.now } else { kept.since };
+        let is = Kept { since, state, dark: self.is_dark(key), ..kept };
         if let Some(there) = self.edges.get_mut(&key) {
-            *there = Kept { since, state, ..kept };
+            *there = is;
         }
+        self.health.take(key, &is);
         true
     }
 

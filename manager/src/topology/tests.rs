@@ -295,6 +295,8 @@ impl Fleet {
         assert_eq!(diff(&after, after.clone()), []);
         self.map = after;
         self.compare_recomputed();
+        self.compare_health();
+        self.state.index.check();
     }
 
     fn compare_recomputed(&self) {
@@ -303,6 +305,35 @@ impl Fleet {
         let mut kept: Vec<_> = self.state.edges.iter().map(|(key, kept)| (*key, kept.state)).collect();
         kept.sort_unstable();
         assert_eq!(kept, fresh);
+    }
+
+    /// What is kept of how tunnels fare is what a look at all of them finds.
+    fn compare_health(&self) {
+        let state = &self.state;
+        let (mut health, mut lossy) = (Health::default(), FoldSet::default());
+        for (key, kept) in state.edges.iter() {
+            let dark = key.agents().iter().flatten().any(|end| state.agent(end.agent).unwrap().silent);
+            assert!(kept.dark == dark || key.layer != Layer::WireGuard, "{key:?}");
+            health.take(*key, kept);
+            let halves = render::halves(state, *key);
+            let loss = |from: usize| {
+                let [(here, sent), (there, got)] = [halves[from]?, halves[1 - from]?];
+                traffic::loss((&sent.samples, &here.times), (&got.samples, &there.times))
+            };
+            if (0..2).filter_map(loss).any(|loss| loss.at_least_percent >= 10.0) {
+                lossy.extend(key.agents().into_iter().flatten().map(|end| end.agent));
+            }
+        }
+        let agents = (0..).zip(&state.agents).filter_map(|(ix, agent)| Some((ix, agent.as_deref()?)));
+        agents.clone().for_each(|(ix, agent)| health.take_caller(ix, health::calls_in_vain(agent)));
+        assert_eq!(health, state.health);
+        let silent: FoldSet<AgentIx> =
+            agents.clone().filter(|(_, agent)| agent.silent).map(|(ix, _)| ix).collect();
+        assert_eq!(silent, state.silent);
+        let all = Touched { reported: agents.map(|(ix, _)| ix).collect(), ..Touched::default() };
+        let mut troubled = state.tally(&Touched::default(), 10.0).troubled;
+        troubled.extend(lossy.into_iter().map(|ix| state.agent(ix).unwrap().id));
+        assert_eq!(state.tally(&all, 10.0).troubled, troubled);
     }
 
     /// The latest reports alone, in another order, give the same map and the same view.

@@ -6,7 +6,7 @@ use proto::report::RouteKind;
 
 use super::State;
 use super::edge::{EdgeKey, Far, Near, is_public};
-use super::record::{Agent, Device, Endpoint, Half, Iface, NO_SLOT, Slot};
+use super::record::{Agent, Device, Endpoint, Half, Iface, NO_SLOT, Route, Slot};
 use super::render;
 use super::route_table::{Decision, Packet, lookup};
 use super::stacking::foreign_vpn;
@@ -54,27 +54,44 @@ pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -
 /// What carries the packets of a tunnel interface to an outer address.
 pub(super) fn of_endpoint(state: &State, near: Near, endpoint: Endpoint, mark: u32) -> Option<Underlay> {
     let agent = state.agent(near.agent)?;
-    let named = |slot: Slot| Some(agent.name(slot).to_owned());
-    let underlay = |kind, interface| Underlay { kind, interface, via: None, inside: None, route: None };
+    let (kind, route) = way(agent, near.slot, endpoint, mark);
+    let slot = route.map_or(endpoint.zone, |route| route.slot);
+    let inside = (kind == UnderlayKind::Nested).then(|| inner_edge(state, near, slot, endpoint.ip));
+    Some(Underlay {
+        kind,
+        interface: (slot != NO_SLOT).then(|| agent.name(slot).to_owned()),
+        via: route.and_then(|route| route.gateway),
+        inside: inside.flatten(),
+        route: route.map(|route| route.destination),
+    })
+}
+
+/// What kind of way the packets of an agent's tunnel interface take to an outer address, and by which route
+/// where one says so.
+pub(super) fn way(
+    agent: &Agent,
+    slot: Slot,
+    endpoint: Endpoint,
+    mark: u32,
+) -> (UnderlayKind, Option<&Route>) {
     if endpoint.ip.is_loopback() {
-        return Some(underlay(UnderlayKind::Proxy, None));
+        return (UnderlayKind::Proxy, None);
     }
     if endpoint.zone != NO_SLOT {
-        return Some(underlay(UnderlayKind::Lan, named(endpoint.zone)));
+        return (UnderlayKind::Lan, None);
     }
-    let decision = decide(agent, endpoint.ip, mark);
-    let Some(route) =
-        decision.route.filter(|route| route.kind == RouteKind::Unicast && route.slot != NO_SLOT)
-    else {
-        return Some(underlay(UnderlayKind::NoRoute, None));
+    let route = decide(agent, endpoint.ip, mark).route;
+    let Some(route) = route.filter(|route| route.kind == RouteKind::Unicast && route.slot != NO_SLOT) else {
+        return (UnderlayKind::NoRoute, None);
     };
-    let inside = inner_edge(state, near, route.slot, endpoint.ip);
-    let tunnel = agent.interface(route.slot).is_some_and(|interface| {
-        overlay::addresses(interface).is_some() || foreign_vpn(agent, interface).is_some()
-    });
-    let kind = if route.slot == near.slot {
+    let is_tunnel = || {
+        agent.interface(route.slot).is_some_and(|interface| {
+            overlay::addresses(interface).is_some() || foreign_vpn(agent, interface).is_some()
+        })
+    };
+    let kind = if route.slot == slot {
         UnderlayKind::Loop
-    } else if agent.device(route.slot).is_some() || tunnel {
+    } else if agent.device(route.slot).is_some() || is_tunnel() {
         UnderlayKind::Nested
     } else if route.gateway.is_none() {
         UnderlayKind::Lan
@@ -83,13 +100,7 @@ pub(super) fn of_endpoint(state: &State, near: Near, endpoint: Endpoint, mark: u
     } else {
         UnderlayKind::Routed
     };
-    Some(Underlay {
-        kind,
-        interface: named(route.slot),
-        via: route.gateway,
-        inside: inside.filter(|_| kind == UnderlayKind::Nested),
-        route: Some(route.destination),
-    })
+    (kind, Some(route))
 }
 
 /// The id of the edge that a packet into a tunnel of the same host takes.

@@ -7,7 +7,7 @@ mod stray;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
@@ -23,7 +23,7 @@ use self::stray::{stray_prefixes, stray_routes};
 use super::few::Few;
 use super::recall::Recalled;
 use crate::counts::Counts;
-use crate::topology::{Receipt, State};
+use crate::topology::{AgentSet, Receipt, State};
 
 /// How long changes are remembered (ms): the window in which flapping is counted.
 const WINDOW: i64 = 15 * 60_000;
@@ -38,6 +38,8 @@ const MOMENTS: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Watches {
     agents: BTreeMap<AgentId, Box<Watch>>,
+    /// Those of which something may be odd, or to whom a peer brings nothing.
+    restless: BTreeSet<AgentId>,
     /// Keys that interfaces had before: whose, which interface, and when that ended (ms).
     pub old_keys: HashMap<PublicKey, (AgentId, String, i64)>,
     /// Keys replaced since they were last taken to be stored.
@@ -104,6 +106,8 @@ pub struct Watch {
     is_calm: bool,
     /// Whether a peer brought nothing at all in the last reports.
     is_deaf: bool,
+    /// Whether something may be odd until the next report, or it is deaf.
+    is_restless: bool,
     /// Routes into WireGuard interfaces where no AllowedIPs hold their destination.
     pub stray_routes: Vec<(String, Cidr)>,
     /// AllowedIPs that no route leads into their interface, with the interface that it leads to.
@@ -149,10 +153,19 @@ impl Watches {
         self.agents.iter().map(|(id, watch)| (*id, &**watch))
     }
 
+    fn restless(&self) -> impl Iterator<Item = (AgentId, &Watch)> {
+        self.restless.iter().filter_map(|id| Some((*id, self.get(*id)?)))
+    }
+
+    /// Agents of which something may be worth a word.
+    pub(super) fn odd(&self, now: i64) -> impl Iterator<Item = AgentId> {
+        self.restless().filter(move |(_, watch)| watch.is_odd(now)).map(|(id, _)| id)
+    }
+
     /// Calls `f` with both ends of every tunnel that brings one end nothing at all while the other end,
     /// which has it, sends data.
     pub(super) fn each_unheard(&self, now: i64, state: &State, mut f: impl FnMut([AgentId; 2])) {
-        let deaf = self.iter().filter(|(_, watch)| watch.is_deaf);
+        let deaf = self.restless().filter(|(_, watch)| watch.is_deaf);
         for (id, device) in deaf.flat_map(|(id, watch)| watch.devices.values().map(move |it| (id, it))) {
             let Some(own) = device.key else { continue };
             for (key, _) in device.peers.iter().filter(|(_, peer)| peer.is_deaf(now)) {
@@ -170,12 +183,13 @@ impl Watches {
     /// Forgets an agent, as after a reset.
     pub fn remove(&mut self, id: AgentId) {
         self.agents.remove(&id);
+        self.restless.remove(&id);
         self.mesh_of.remove(&id);
     }
 
     /// Takes how the mesh is at a moment: the connected part that each agent that reports is in, and how
     /// many tunnels are up.
-    pub fn note_mesh(&mut self, now: i64, state: &State, dark: &HashSet<AgentId>, up: usize) {
+    pub fn note_mesh(&mut self, now: i64, state: &State, dark: &AgentSet, up: usize) {
         let hour = now / 3_600_000;
         if self.most_up[0].0 != hour {
             let before = if self.most_up[0].0 == hour - 1 { self.most_up[0] } else { (hour - 1, 0) };
@@ -231,6 +245,7 @@ impl Watches {
         for key in watch.devices.values().filter_map(|device| device.key) {
             self.old_keys.remove(&key);
         }
+        note_restless(&mut self.restless, receipt.agent, watch.is_restless);
         match self.agents.get_mut(&receipt.agent) {
             Some(old) => **old = watch,
             None => drop(self.agents.insert(receipt.agent, Box::new(watch))),
@@ -241,7 +256,11 @@ impl Watches {
     /// these counters alone. An agent of which nothing was noted stays unknown.
     pub fn count(&mut self, receipt: &Receipt, counts: &Counts) {
         let Some(watch) = self.agents.get_mut(&receipt.agent) else { return };
+        let was_restless = watch.is_restless;
         watch.count(receipt.received_at, counts);
+        if watch.is_restless != was_restless {
+            note_restless(&mut self.restless, receipt.agent, watch.is_restless);
+        }
         if !self.old_keys.is_empty() {
             for key in watch.devices.values().filter_map(|device| device.key) {
                 self.old_keys.remove(&key);
@@ -305,6 +324,7 @@ impl Watch {
             links: Few::default(),
             is_calm: false,
             is_deaf: false,
+            is_restless: false,
             stray_routes: stray_routes(report),
             stray_prefixes: stray_prefixes(report),
             way_out,
@@ -387,6 +407,17 @@ impl Watch {
             self.devices.values().all(DeviceWatch::is_calm) && !self.links.values().any(LinkWatch::is_odd);
         let mut peers = self.devices.values().flat_map(|device| device.peers.values());
         self.is_deaf = peers.any(|peer| peer.is_deaf(self.received_at));
+        self.is_restless = self.is_deaf || self.may_be_odd();
+    }
+
+    /// Whether [`Watch::is_odd`] may be so at some moment until the next report.
+    fn may_be_odd(&self) -> bool {
+        self.clock_back.is_some()
+            || self.rebooted_at.is_some()
+            || self.dropped_at.is_some()
+            || self.way_out_before.is_some()
+            || self.is_odd(self.received_at)
+            || !self.is_calm
     }
 
     fn take_neighbours(&mut self, old: Option<&Self>, report: &Report) {
@@ -416,6 +447,14 @@ impl Watch {
                 _ => {}
             }
         }
+    }
+}
+
+fn note_restless(restless: &mut BTreeSet<AgentId>, id: AgentId, is: bool) {
+    if is {
+        restless.insert(id);
+    } else {
+        restless.remove(&id);
     }
 }
 

@@ -136,7 +136,7 @@ fn destination(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// D7.
 fn empty(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for tunnel in &facts.tunnels {
+    for tunnel in facts.tunnels() {
         for side in tunnel.ends.iter().flatten().filter(|side| side.host.fresh) {
             let Some(half) = side.half.filter(|half| half.shape.allowed_ips.is_empty()) else { continue };
             let (name, interface, key) = (facts.name(side.id), side.interface, half.shape.peer);

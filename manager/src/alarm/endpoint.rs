@@ -6,7 +6,7 @@ use proto::report::InterfaceKind;
 use super::facts::{Facts, Side};
 use super::wireguard::RECENT;
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, InterfaceShape, NatKind, UnderlayKind};
+use crate::topology::{EdgeState, InterfaceShape, LIVE_S, NatKind, UnderlayKind};
 
 pub(super) const RULES: &[Rule] = &[own_tunnel, drift, roaming, no_endpoint, nat, mtu_mismatch, mtu_too_big];
 
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[own_tunnel, drift, roaming, no_endpoint, nat
 const MOVES: usize = 4;
 
 fn own_tunnel(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for tunnel in &facts.tunnels {
+    for tunnel in facts.tunnels() {
         for (number, side) in tunnel.ends.iter().enumerate() {
             let Some(side) = side.filter(|side| side.host.fresh) else { continue };
             let Some(half) = side.half else { continue };
@@ -41,9 +41,6 @@ fn own_tunnel(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         }
     }
 }
-
-/// A handshake of this age (s) is live in any case.
-const LIVE_S: u32 = 180;
 
 /// Where a host is seen by others, while this end of a tunnel sends to where it is no longer: what a
 /// name in a configuration leads to, which WireGuard resolves once. Who sees it, and at which endpoint.
@@ -112,7 +109,7 @@ fn drift(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn roaming(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for tunnel in &facts.tunnels {
+    for tunnel in facts.tunnels() {
         for (number, side) in tunnel.ends.iter().enumerate() {
             let Some(side) = side.filter(|side| side.host.fresh) else { continue };
             let (Some(half), Some(peer)) = (side.half, side.peer) else { continue };
@@ -314,7 +311,7 @@ fn mtu_too_big(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             .every(facts.interval(&[id]));
         found.push(finding);
     };
-    for tunnel in &facts.tunnels {
+    for tunnel in facts.tunnels() {
         for side in tunnel.ends.iter().flatten().filter(|side| side.host.fresh) {
             let way = side.half.and_then(|half| half.underlay.as_ref().zip(half.shape.endpoint.as_deref()));
             let Some((way, endpoint)) = way else { continue };

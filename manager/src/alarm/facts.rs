@@ -32,8 +32,8 @@ pub struct Facts<'a> {
     pub manager: &'a ManagerFacts,
     /// Nodes of the excerpt's agents by id.
     pub hosts: BTreeMap<AgentId, Host<'a>>,
-    /// WireGuard edges of the excerpt.
-    pub tunnels: Vec<Tunnel<'a>>,
+    /// WireGuard edges of the excerpt, in order of id.
+    tunnels: Vec<Tunnel<'a>>,
     /// By agent, the places of its tunnels in `tunnels`.
     tunnels_by_agent: HashMap<AgentId, Vec<usize>>,
     /// Agents that are silent.
@@ -62,6 +62,8 @@ pub struct Tunnel<'a> {
     pub edge: &'a Edge,
     /// Its ends; the second is `None` where it is no agent.
     pub ends: [Option<Side<'a>>; 2],
+    /// Whether it is to be looked at, and not there only to bear witness of another's ends.
+    is_asked: bool,
 }
 
 /// One end of a tunnel.
@@ -98,8 +100,10 @@ impl<'a> Facts<'a> {
                 (*id, Host { node, watch: watches.get(*id), fresh, is_whole: picked.contains(id) })
             })
             .collect();
-        let edges = excerpt.edges.iter().filter(|edge| edge.shape.layer == Layer::WireGuard);
-        let tunnels: Vec<Tunnel<'_>> = edges.map(|edge| tunnel(edge, &hosts)).collect();
+        let edges = excerpt.edges.iter().zip(&excerpt.refs);
+        let edges = edges.filter(|(edge, _)| edge.shape.layer == Layer::WireGuard);
+        let tunnels: Vec<Tunnel<'_>> =
+            edges.map(|(edge, (_, is_asked))| tunnel(edge, *is_asked, &hosts)).collect();
         let mut tunnels_by_agent: HashMap<AgentId, Vec<usize>> = HashMap::new();
         for (place, tunnel) in tunnels.iter().enumerate() {
             for agent in tunnel.agents() {
@@ -138,9 +142,14 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The tunnels to look at.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel<'a>> {
+        self.tunnels.iter().filter(|tunnel| tunnel.is_asked)
+    }
+
     /// Tunnels between two agents that both report and both have each other.
     pub fn confirmed(&self) -> impl Iterator<Item = (&Tunnel<'a>, [Side<'a>; 2])> {
-        self.tunnels.iter().filter_map(|tunnel| {
+        self.tunnels().filter_map(|tunnel| {
             let [Some(a), Some(b)] = tunnel.ends else { return None };
             tunnel.is_confirmed().then_some((tunnel, [a, b]))
         })
@@ -173,7 +182,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn tunnel<'a>(edge: &'a Edge, hosts: &BTreeMap<AgentId, Host<'a>>) -> Tunnel<'a> {
+fn tunnel<'a>(edge: &'a Edge, is_asked: bool, hosts: &BTreeMap<AgentId, Host<'a>>) -> Tunnel<'a> {
     let side = |number: usize| {
         let end = &edge.shape.ends[number];
         let id: AgentId = end.node.parse().ok()?;
@@ -185,7 +194,7 @@ fn tunnel<'a>(edge: &'a Edge, hosts: &BTreeMap<AgentId, Host<'a>>) -> Tunnel<'a>
         let peer = device.zip(half).and_then(|(device, half)| device.peers.get(&half.shape.peer));
         Some(Side { id, host, interface, nic, half, device, peer })
     };
-    Tunnel { edge, ends: [side(0), side(1)] }
+    Tunnel { edge, ends: [side(0), side(1)], is_asked }
 }
 
 impl Tunnel<'_> {

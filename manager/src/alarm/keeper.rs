@@ -33,6 +33,8 @@ const WARM_UP_INTERVAL: u32 = 300;
 /// Agents whose edges are looked at in one go: after a start it is all of them, and the edges of one are some
 /// 15 KB.
 const PART: usize = 128;
+/// And edges by themselves.
+const PART_EDGES: usize = 2048;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.
@@ -176,15 +178,16 @@ pub fn evaluate(
     let (picked, tally) = sieve.pick(now, touched, state, watches, &relayed);
     let setting = Setting::new(now, (state, &tally), watches, agents, manager);
     let mut found = Vec::new();
-    let mut picked: Vec<AgentId> = picked.into_iter().collect();
-    picked.sort_unstable();
-    let nodes = state.nodes_around(&picked);
-    for part in picked.chunks(PART) {
-        let excerpt = state.excerpt(part, &nodes);
-        found.extend(local_findings(&Facts::new(&setting, part, &excerpt)));
+    let nodes = state.nodes_around(&picked.agents, &picked.edges);
+    let agents_alone = picked.agents.chunks(PART).map(|agents| (agents, &[][..]));
+    let edges_alone = picked.edges.chunks(PART_EDGES).map(|edges| (&[][..], edges));
+    for (agents, edges) in agents_alone.chain(edges_alone) {
+        let excerpt = state.excerpt(agents, edges, &nodes);
+        let local = local_findings(&Facts::new(&setting, agents, &excerpt));
+        sieve.note(&local, &excerpt);
+        found.extend(local);
     }
-    sieve.note(&found);
-    let excerpt = state.excerpt(&relayed, &nodes);
+    let excerpt = state.excerpt(&relayed, &[], &nodes);
     let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
     let is_mesh_due = sieve.is_mesh_due(now, state.len());

@@ -12,7 +12,7 @@ pub(super) const RULES: &[Rule] =
 /// How long a change is shown (ms).
 pub(super) const RECENT: i64 = 10 * 60_000;
 fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.state == EdgeState::OneSided) {
+    for tunnel in facts.tunnels().filter(|tunnel| tunnel.edge.shape.state == EdgeState::OneSided) {
         let [Some(a), Some(b)] = tunnel.ends else { continue };
         let (has, lacks) = if a.half.is_some() { (a, b) } else { (b, a) };
         // One that has the key of before is told by it: PEER_ORPHAN_KEY.
@@ -58,7 +58,7 @@ fn has_old_key(facts: &Facts<'_>, holder: &Side<'_>, owner: &Side<'_>) -> bool {
 }
 
 fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for tunnel in facts.tunnels.iter().filter(|tunnel| tunnel.edge.shape.relation == Relation::External) {
+    for tunnel in facts.tunnels().filter(|tunnel| tunnel.edge.shape.relation == Relation::External) {
         let Some(a) = tunnel.ends[0].filter(|side| side.host.fresh) else { continue };
         let Some(half) = a.half else { continue };
         let Some((owner, interface, _)) = facts.watches.old_keys.get(&half.shape.peer) else { continue };

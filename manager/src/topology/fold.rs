@@ -5,12 +5,17 @@ use std::net::IpAddr;
 
 use proto::ids::{AgentId, Cidr};
 
+use super::excerpt::EdgeRef;
+
 /// A map keyed by our own indices.
 pub(super) type FoldMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fold>>;
 /// A set of our own indices.
 pub(super) type FoldSet<K> = std::collections::HashSet<K, BuildHasherDefault<Fold>>;
 /// A set of agents that we know.
 pub type AgentSet = std::collections::HashSet<AgentId, BuildHasherDefault<Fold>>;
+
+/// A set of edges.
+pub type RefSet = std::collections::HashSet<EdgeRef, BuildHasherDefault<Fold>>;
 
 /// Folds each word in by a wide multiplication. Not for data of strangers, who could aim at
 /// collisions: its inputs come from authenticated agents or are our own indices.

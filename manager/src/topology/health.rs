@@ -3,13 +3,12 @@
 
 use std::sync::PoisonError;
 
-use proto::ids::AgentId;
-
 use super::edge::{EdgeKey, Far, Kept, Near};
-use super::fold::{AgentSet, FoldSet};
+use super::excerpt::EdgeRef;
+use super::fold::{AgentSet, FoldSet, RefSet};
 use super::record::{Agent, AgentIx};
 use super::shape::{EdgeState, Layer};
-use super::{State, traffic};
+use super::{State, traffic, wireguard};
 
 /// How the tunnels of the fleet fare.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,9 +19,8 @@ pub struct Tally {
     pub all: usize,
     /// Those that are not up, and of which a silent agent's word is missing.
     pub unknown: usize,
-    /// Agents that call in vain, and those at the ends of edges that are not as they should be, or
-    /// lose packets.
-    pub troubled: AgentSet,
+    /// Edges that are not as they should be, over which one end calls in vain, or that lose packets.
+    pub troubled: RefSet,
 }
 
 /// What changed since it was last asked.
@@ -114,18 +112,26 @@ impl State {
     #[must_use]
     pub fn tally(&self, touched: &Touched, loss_percent: f64) -> Tally {
         let Health { up, all, unknown, sick, callers } = &self.health;
-        let mut troubled = AgentSet::default();
-        let mut add = |key: EdgeKey| troubled.extend(self.agents_of(key));
-        sick.iter().copied().for_each(&mut add);
+        let mut troubled: RefSet = sick.iter().map(|key| EdgeRef(*key)).collect();
         for ix in &touched.reported {
-            self.each_lossy(*ix, loss_percent, &mut add);
+            self.each_lossy(*ix, loss_percent, |key| {
+                troubled.insert(EdgeRef(key));
+            });
         }
-        troubled.extend(callers.iter().filter_map(|ix| Some(self.agent(*ix)?.id)));
+        let mut called = Vec::new();
+        callers.iter().for_each(|ix| self.called_in_vain(*ix, &mut called));
+        let between = called.into_iter().filter(|key| matches!(key.far, Far::Agent(_)));
+        troubled.extend(between.map(EdgeRef));
         Tally { up: *up, all: *all, unknown: *unknown, troubled }
     }
 
-    fn agents_of(&self, key: EdgeKey) -> impl Iterator<Item = AgentId> {
-        key.agents().into_iter().flatten().filter_map(|end| Some(self.agent(end.agent)?.id))
+    /// The edges of the peers that an agent calls in vain.
+    fn called_in_vain(&self, ix: AgentIx, found: &mut Vec<EdgeKey>) {
+        for device in self.agent(ix).into_iter().flat_map(|agent| &agent.devices) {
+            for brief in device.briefs.iter().filter(|brief| brief.trying) {
+                wireguard::half_edges(self, Near { agent: ix, slot: device.slot }, device, brief.key, found);
+            }
+        }
     }
 
     /// Calls `f` with each tunnel of an agent that loses at least so many percent either way.

@@ -310,7 +310,7 @@ impl Fleet {
     /// What is kept of how tunnels fare is what a look at all of them finds.
     fn compare_health(&self) {
         let state = &self.state;
-        let (mut health, mut lossy) = (Health::default(), FoldSet::default());
+        let (mut health, mut lossy) = (Health::default(), RefSet::default());
         for (key, kept) in state.edges.iter() {
             let dark = key.agents().iter().flatten().any(|end| state.agent(end.agent).unwrap().silent);
             assert!(kept.dark == dark || key.layer != Layer::WireGuard, "{key:?}");
@@ -321,7 +321,7 @@ impl Fleet {
                 traffic::loss((&sent.samples, &here.times), (&got.samples, &there.times))
             };
             if (0..2).filter_map(loss).any(|loss| loss.at_least_percent >= 10.0) {
-                lossy.extend(key.agents().into_iter().flatten().map(|end| end.agent));
+                lossy.insert(EdgeRef(*key));
             }
         }
         let agents = (0..).zip(&state.agents).filter_map(|(ix, agent)| Some((ix, agent.as_deref()?)));
@@ -332,7 +332,7 @@ impl Fleet {
         assert_eq!(silent, state.silent);
         let all = Touched { reported: agents.map(|(ix, _)| ix).collect(), ..Touched::default() };
         let mut troubled = state.tally(&Touched::default(), 10.0).troubled;
-        troubled.extend(lossy.into_iter().map(|ix| state.agent(ix).unwrap().id));
+        troubled.extend(lossy);
         assert_eq!(state.tally(&all, 10.0).troubled, troubled);
     }
 

@@ -66,6 +66,7 @@ bench: ## the benchmark: a table, and JSON under target/bench
 	$(CARGO) build --release --workspace --examples --bins
 	target/release/examples/topology_bench
 	target/release/examples/alarm_bench
+	target/release/examples/readers_bench
 	target/release/lab bench $(BENCH)
 	@if [ -n "$(BENCH)" ]; then :; elif [ "$$(id -u)" = 0 ]; then target/release/lab bench --agent; \
 	else echo "SKIPPED: what the agent costs its host: make bench as root measures that too"; fi

@@ -121,7 +121,7 @@ pub(crate) fn report(number: u32, agents: u32, peers: u32) -> Report {
     let peers: Vec<WireGuardPeer> = near.map(peer).collect();
     let ip = |text: String| text.parse().unwrap_or_else(|_| panic!("an address: {text}"));
     let cidr = |text: String| -> Cidr { text.parse().unwrap_or_else(|_| panic!("a prefix: {text}")) };
-    let (high, low) = (number / 250, number % 250);
+    let (tens, high, low) = octets(number);
     let interface = |name: &str, index, kind, mac: Option<String>, addresses| Interface {
         name: name.to_owned(),
         index,
@@ -151,7 +151,7 @@ pub(crate) fn report(number: u32, agents: u32, peers: u32) -> Report {
         router: false,
     };
     let own = format!("192.168.{}.10/24", number % 200);
-    let tunnel = format!("10.{high}.{low}.1/16");
+    let tunnel = format!("{tens}.{high}.{low}.1/16");
     Report {
         observed_at: START,
         interval_s: INTERVAL_S,
@@ -182,8 +182,14 @@ pub(crate) fn report(number: u32, agents: u32, peers: u32) -> Report {
     }
 }
 
+/// The first three octets of a host's address in the tunnels.
+fn octets(number: u32) -> (u32, u32, u32) {
+    (10 + number / 62_500, number / 250 % 250, number % 250)
+}
+
 fn peer(number: u32) -> WireGuardPeer {
-    let prefix = format!("10.{}.{}.1/32", number / 250, number % 250);
+    let (tens, high, low) = octets(number);
+    let prefix = format!("{tens}.{high}.{low}.1/32");
     WireGuardPeer {
         public_key: key(number),
         has_psk: false,

@@ -35,10 +35,21 @@ pub struct Atlas {
     watches: Arc<RwLock<Watches>>,
 }
 
+impl From<State> for Atlas {
+    fn from(state: State) -> Self {
+        Self { state: Arc::new(RwLock::new(state)), watches: Arc::default() }
+    }
+}
+
 impl Atlas {
     /// The topology as of the last settling. Held, it keeps reports from coming in.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topology to be changed.
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What changed of the map since this was last asked.
@@ -123,7 +134,7 @@ impl Keeper<'_> {
         }
         if !reports.is_empty() {
             let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
-            let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.atlas.state_mut();
             for (receipt, present) in reports {
                 if let Err(error) = take(&mut state, &mut watches, &receipt, present) {
                     log::error!("map: the report of agent {}: {error}", receipt.agent);
@@ -150,7 +161,7 @@ impl Keeper<'_> {
         let Some(latest) = agent.and_then(|agent| agent.latest.clone()) else {
             drop(fleet);
             self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-            self.atlas.state.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.atlas.state_mut().remove(id);
             return;
         };
         drop(fleet);
@@ -165,7 +176,7 @@ impl Keeper<'_> {
                     relay: latest.path,
                 };
                 let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
-                let mut state = self.atlas.state.write().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.atlas.state_mut();
                 if state.apply(&receipt, &report) != Applied::Late {
                     watches.note(&receipt, &report);
                 }
@@ -209,6 +220,6 @@ impl Keeper<'_> {
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.atlas.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.atlas.state_mut()
     }
 }

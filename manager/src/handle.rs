@@ -114,7 +114,11 @@ fn serve(context: &Context, action: &Action, known: Option<&str>) -> Result<Answ
             );
             reply::json(if health.is_ok() { 200 } else { 503 }, &health)
         }
-        Action::Agents => reply::json(200, &agent::list(&fleet(), now)),
+        Action::Agents => {
+            // Their text is made once the fleet is let go: the writer waits for it.
+            let agents = agent::list(&fleet(), now);
+            reply::json(200, &agents)
+        }
         Action::Agent(id) => {
             let found = fleet().agents.get(id).filter(|agent| agent.is_visible()).cloned();
             let Some(found) = found else { return Ok(reply::reject(&Reject::NoSuchAgent)) };
@@ -164,7 +168,7 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
         let structure = context.readers.read(|db| map::structure_at(db, at))?;
         let tag = format!("{at}-{}", structure.event.unwrap_or(0));
         return Ok(match query.detail {
-            Detail::Brief => reply::tagged(&format!("{tag}-b"), &brief::past(structure)),
+            Detail::Brief => brief_map(&format!("{tag}-b"), brief::past(&structure)),
             Detail::Full | Detail::Structure => reply::tagged(&tag, &structure),
         });
     }
@@ -188,9 +192,9 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
             reply::tagged(&tag, &structure)
         }
         Detail::Brief => {
-            let brief = brief::now(&state);
             drop(state);
-            reply::tagged(&tag, &brief)
+            let (version, json) = brief::now(&context.atlas);
+            brief_map(&MapQuery::brief_tag(version, context.started), json)
         }
         Detail::Full => {
             let view = state.view(true);
@@ -198,6 +202,14 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
             reply::tagged(&tag, &view)
         }
     })
+}
+
+fn brief_map(tag: &str, json: Result<Vec<u8>, brief::TooLarge>) -> Answer {
+    let hint = "ask for a part of it: GET /status/export/netjson?state=down";
+    json.map_or_else(
+        |brief::TooLarge| reply::problem(507, "too_large", "the map is larger than 30 MiB", hint),
+        |json| reply::tagged_json(tag, json),
+    )
 }
 
 fn report(context: &Arc<Context>, request: &Request, reply: Reply) {

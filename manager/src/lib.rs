@@ -13,6 +13,7 @@
 //! inbox     what is stored and waits for the map
 //! atlas     keeps the live map: `topology` infers it, `scribe` has `store::history` keep its changes
 //! written   what the history ends with, when a start compares the map with it
+//! turns     reads the map in steps that reports need not wait for
 //! alarm     what is wrong: rules, their engine, and who is told
 //! status    the same in a terminal, asked of the running manager
 //! ```
@@ -51,6 +52,7 @@ pub mod status;
 pub mod store;
 pub mod sweep;
 pub mod topology;
+pub mod turns;
 pub mod verify;
 pub mod view;
 pub mod web;

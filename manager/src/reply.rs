@@ -42,7 +42,12 @@ struct Fields<'a> {
 /// A value as JSON under a tag, for clients that ask again and again.
 #[must_use]
 pub fn tagged(tag: &str, value: &impl Serialize) -> Answer {
-    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    tagged_json(tag, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// JSON that is already written, under a tag.
+#[must_use]
+pub fn tagged_json(tag: &str, mut body: Vec<u8>) -> Answer {
     body.push(b'\n');
     Answer::json(200, body).with_header("ETag", &quoted(tag)).with_header("Cache-Control", "no-cache")
 }

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Actor, Manager, exchange, now_ms};
+use kattila_manager::atlas::Atlas;
 use kattila_manager::export::links::Links;
-use kattila_manager::export::metrics::{self, Own};
+use kattila_manager::export::metrics::{self, Own, Parts};
 use kattila_manager::export::picture::{Picture, Wanted};
-use kattila_manager::export::prometheus::{self, Family};
 use kattila_manager::export::{csv, dot, mermaid, netjson};
 use kattila_manager::fleet::Presence;
 use kattila_manager::process::Process;
@@ -98,9 +98,9 @@ fn hostile() -> (State, AgentList) {
     state.settle(AT + 1000);
     let agents = (1..=5_u8).map(|me| AgentView {
         id: AgentId([me; 16]),
-        hostname: NAMES[usize::from(me) - 1].to_owned(),
+        hostname: NAMES[usize::from(me) - 1].into(),
         presence: if me == 5 { Presence::Offline } else { Presence::Online },
-        version: if me == 2 { "-1+cmd|' /C calc'!A0".to_owned() } else { "0.1.0".to_owned() },
+        version: if me == 2 { "-1+cmd|' /C calc'!A0".into() } else { "0.1.0".into() },
         first_seen: AT - 86_400_000,
         last_seen: (me != 5).then_some(AT),
         last_seen_age_s: Some(1),
@@ -136,11 +136,13 @@ fn own() -> Own {
     }
 }
 
-fn all_metrics(state: &State, agents: &AgentList) -> String {
+fn all_metrics(state: State, agents: &AgentList) -> String {
     let alarm = |code: &str, count| (code.to_owned(), "warning".to_owned(), "firing".to_owned(), count);
     let alarms = [alarm("PEER_ONE_SIDED", 2), alarm("TUNNEL_DOWN", 1)];
-    let (edges, wireguard) = Links::of(state, agents).families();
-    metrics::render(Some(agents), [Some(edges), Some(wireguard)], Some(&alarms), Some(&own()))
+    let atlas = Atlas::from(state);
+    let links = Links::new(&atlas, agents);
+    let all = Parts::read(None).unwrap();
+    metrics::render(all, Some(agents), Some(&links), Some(&alarms), Some(&own()))
 }
 
 fn golden(name: &str, found: &str) {
@@ -302,7 +304,7 @@ fn mermaid_and_tables_are_as_they_were() {
 #[test]
 fn metrics_pass_promtool_whatever_hosts_are_called() {
     let (state, agents) = hostile();
-    let text = all_metrics(&state, &agents);
+    let text = all_metrics(state, &agents);
     assert_exposition(&text.replace("\\n", ""));
     golden("hostile.prom", &text);
     let Some(promtool) = tool("promtool") else { return };
@@ -311,16 +313,25 @@ fn metrics_pass_promtool_whatever_hosts_are_called() {
 
 #[test]
 fn what_is_too_large_for_one_answer_is_counted() {
-    let family = |name, samples: usize| {
-        let mut family = Family::new(name, prometheus::Kind::Gauge, "Many.");
-        let label = "x".repeat(1 << 20);
-        (0..samples).for_each(|n| family.add(&[("n", &n.to_string()), ("long", &label)], 1));
-        Some(vec![family])
+    let of = |bytes: usize| {
+        let (state, mut agents) = hostile();
+        agents.agents.iter_mut().for_each(|agent| agent.hostname = "x".repeat(bytes).into());
+        let text = all_metrics(state, &agents);
+        assert!(text.len() < (24 << 20) + 1000, "{}", text.len());
+        let samples = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        let left_out = |part: &str| {
+            let name = format!("kattila_metrics_left_out{{part=\"{part}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<usize>().ok())
+        };
+        let kept = [samples("kattila_agent"), samples("kattila_edge"), samples("wireguard_")];
+        (kept, [left_out("fleet"), left_out("links"), left_out("wireguard")])
     };
-    let text = metrics::render(None, [family("links", 10), family("wireguard", 20)], None, None);
-    assert!(text.contains("kattila_metrics_left_out{part=\"links\"} 0\n"));
-    assert!(text.contains("kattila_metrics_left_out{part=\"wireguard\"} 20\n"));
-    assert!(text.contains("\nlinks{n=\"9\"") && !text.contains("wireguard{n="));
+    let ([fleet, links, wireguard], none) = of(1);
+    assert!(fleet > 30 && links > 15 && wireguard > 10);
+    assert_eq!(none, [None, Some(0), Some(0)], "the fleet's part is named where it has to be");
+    assert_eq!(of(800_000), ([fleet, links, 0], [None, Some(0), Some(wireguard)]));
+    assert_eq!(of(3 << 20), ([fleet, 0, 0], [None, Some(links), Some(wireguard)]));
+    assert_eq!(of(6 << 20), ([fleet - 5, 0, 0], [Some(5), Some(links), Some(wireguard)]));
 }
 
 #[test]
@@ -355,16 +366,20 @@ fn every_case_of_the_topology_can_be_exported() {
             fleet.insert(agent, report.system.hostname);
         }
         state.settle(last + 1000);
-        let view =
-            |(id, hostname): (AgentId, String)| AgentView { id, hostname, ..hostile().1.agents[0].clone() };
+        let view = |(id, hostname): (AgentId, String)| AgentView {
+            id,
+            hostname: hostname.into(),
+            ..hostile().1.agents[0].clone()
+        };
         let agents = AgentList { now: last, agents: fleet.into_iter().map(view).collect() };
         let picture = Picture::from(state.view(false));
         assert_network_graph(&netjson::graph(&picture));
-        assert_exposition(&all_metrics(&state, &agents));
         assert_eq!(rows(&csv::links(&picture)).len(), picture.links.len() + 1);
         let of_map = Picture::from(kattila_manager::view::map::structure(&state));
         assert_eq!((of_map.nodes, of_map.links.len()), (picture.nodes.clone(), picture.links.len()));
-        texts.push((folder, dot::graph(&picture), all_metrics(&state, &agents)));
+        let metrics = all_metrics(state, &agents);
+        assert_exposition(&metrics);
+        texts.push((folder, dot::graph(&picture), metrics));
     }
     assert!(texts.len() >= 25);
     if let Some(dot) = tool("dot") {

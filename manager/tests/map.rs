@@ -101,6 +101,23 @@ fn both_ends_make_one_edge_whose_past_can_be_seen_also_after_a_restart() {
         events["events"].as_array().unwrap().iter().any(|event| event["change"]["event"] == "edge_appeared")
     });
     let then = healthy["events"].as_array().unwrap().last().unwrap()["at"].as_i64().unwrap();
+    for at in ["", "&at=-0s"] {
+        let brief = manager.get(&format!("/status/topology?detail=brief{at}")).1;
+        let ids = |map: &Value, list| -> Vec<Value> {
+            map[list].as_array().unwrap().iter().map(|part| part["id"].clone()).collect()
+        };
+        assert_eq!(ids(&brief, "edges"), ids(&map, "edges"), "{at}");
+        let tunnel = brief["edges"].as_array().unwrap().iter().find(|part| part["id"] == edge["id"]).unwrap();
+        assert_eq!(
+            (&tunnel["state"], &tunnel["handshakes"]),
+            (&"up".into(), &serde_json::json!(["live", "live"]))
+        );
+        for (place, end) in tunnel["ends"].as_array().unwrap().iter().zip(edge["ends"].as_array().unwrap()) {
+            let place = usize::try_from(place.as_u64().unwrap()).unwrap();
+            assert_eq!(ids(&brief, "nodes")[place], end["node"]);
+        }
+        assert_eq!(brief["meshes"].as_array().unwrap().is_empty(), !at.is_empty());
+    }
 
     std::thread::sleep(Duration::from_millis(1100));
     send(&manager, &a, 2, &tunnel(&a, 1, 2, Some(900)));

@@ -90,13 +90,11 @@ fn file(text: String, media_type: &str, disposition: &str) -> Answer {
 pub fn metrics(context: &Context, parts: Parts, now: i64) -> Result<Answer, StoreError> {
     let of_links = parts.links || parts.wireguard;
     let agents = (parts.fleet || of_links).then(|| agents(context, now));
-    let links = agents.as_ref().filter(|_| of_links);
-    let links = links.map(|agents| Links::of(&context.atlas.state(), agents).families()).unzip();
-    let links = [links.0.filter(|_| parts.links), links.1.filter(|_| parts.wireguard)];
     let alarms = parts.alarms.then(|| context.readers.read(alarms::counts_by_code)).transpose()?;
     let own = parts.manager.then(|| own(context)).transpose()?;
-    let agents = agents.filter(|_| parts.fleet);
-    let text = metrics::render(agents.as_ref(), links, alarms.as_deref(), own.as_ref());
+    let links = agents.as_ref().filter(|_| of_links).map(|agents| Links::new(&context.atlas, agents));
+    let fleet = agents.as_ref().filter(|_| parts.fleet);
+    let text = metrics::render(parts, fleet, links.as_ref(), alarms.as_deref(), own.as_ref());
     Ok(Answer::new(200, prometheus::MEDIA_TYPE, text).with_header("Cache-Control", "no-store"))
 }
 

@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 
 use gate::Stats;
 
-use super::prometheus::{Family, Kind, text};
+use super::links::Links;
+use super::prometheus::{Family, Kind, Labels, Page, Part};
 use crate::fleet::Presence;
 use crate::process::Process;
 use crate::query::{BadParameter, Query};
 use crate::store::writer::WriterHealth;
 use crate::view::agent::{AgentList, AgentView};
 
-/// Bytes of one answer at most; the gate holds 32 MiB for all clients together. Links go first.
+/// Bytes of one answer at most; the gate holds 32 MiB for all clients together. Links go first, and of a fleet of
+/// tens of thousands what each agent tells, family by family.
 const SIZE_MAX: usize = 24 << 20;
 
 /// Which parts of the metrics are asked for.
@@ -87,35 +89,42 @@ pub struct Own {
 /// Alarms that are not over: code, severity, state, how many.
 pub type AlarmCount = (String, String, String, i64);
 
-/// The whole answer, of the parts that are given: of `links` its families of edges, and of WireGuard.
+/// Makes a part of links that has so many bytes of room.
+type Walk<'a> = fn(&Links<'a>, usize) -> Part;
+
+/// The whole answer, of the parts that are given; of `links` those that are asked for.
 #[must_use]
 pub fn render(
+    parts: Parts,
     fleet: Option<&AgentList>,
-    links: [Option<Vec<Family>>; 2],
+    links: Option<&Links<'_>>,
     alarms: Option<&[AlarmCount]>,
     own: Option<&Own>,
 ) -> String {
-    let mut families = own.map(manager).unwrap_or_default();
-    families.extend(alarms.map(alarm_counts));
-    families.extend(fleet.map(agents).unwrap_or_default());
-    let of = |families: &[Family]| families.iter().map(Family::size).sum::<usize>();
+    let mut page = Page::default();
+    page.extend(own.map(manager).unwrap_or_default());
+    page.extend(alarms.map(alarm_counts));
     let mut left_out = Family::new(
         "kattila_metrics_left_out",
         Kind::Gauge,
         "Samples left out of this answer as it would be too large, by part; ask for ?only=links and ?only=wireguard \
          by themselves.",
     );
-    for (part, found) in ["links", "wireguard"].into_iter().zip(links) {
-        let Some(found) = found else { continue };
-        let fits = of(&families) + of(&found) <= SIZE_MAX;
-        let samples = found.iter().map(Family::len).sum::<usize>();
-        left_out.add(&[("part", part)], if fits { 0 } else { samples });
-        if fits {
-            families.extend(found);
+    let agents_left_out = fleet.map_or(0, |list| agents(list, &mut page));
+    if agents_left_out > 0 {
+        left_out.add(&[("part", "fleet")], agents_left_out);
+    }
+    if let Some(links) = links {
+        let each: [(&str, bool, Walk<'_>); 2] =
+            [("links", parts.links, Links::edges), ("wireguard", parts.wireguard, Links::wireguard)];
+        for (name, _, of) in each.into_iter().filter(|(_, asked, _)| *asked) {
+            let found = of(links, SIZE_MAX.saturating_sub(page.size())).families();
+            left_out.add(&[("part", name)], found.as_ref().err().copied().unwrap_or(0));
+            page.extend(found.unwrap_or_default());
         }
     }
-    families.push(left_out);
-    text(&families)
+    page.add(left_out);
+    page.text()
 }
 
 fn alarm_counts(counts: &[AlarmCount]) -> Family {
@@ -127,27 +136,43 @@ fn alarm_counts(counts: &[AlarmCount]) -> Family {
     family
 }
 
-fn agents(list: &AgentList) -> Vec<Family> {
-    let mut present =
-        Family::new("kattila_agents", Kind::Gauge, "Agents by presence: online, late, offline or never.");
-    for presence in [Presence::Online, Presence::Late, Presence::Offline, Presence::Never] {
-        let count = list.agents.iter().filter(|agent| agent.presence == presence).count();
-        present.add(&[("presence", presence.name())], count);
-    }
-    let mut info = Family::new("kattila_agent_info", Kind::Gauge, "Names of an agent; always 1.");
-    for agent in &list.agents {
-        let id = agent.id.to_string();
-        info.add(&[("agent", &id), ("hostname", &agent.hostname), ("version", &agent.version)], 1);
-    }
-    let mut families = vec![present, info];
-    let mut each = |name, kind, help, value: &dyn Fn(&AgentView) -> Option<f64>| {
-        let mut family = Family::new(name, kind, help);
-        for agent in &list.agents {
-            if let Some(value) = value(agent) {
-                family.add(&[("agent", &agent.id.to_string())], value);
-            }
+/// Adds the families of agents that there is room for, and tells how many samples the others have.
+fn agents(list: &AgentList, page: &mut Page) -> usize {
+    let mut left_out = 0;
+    let mut add = |family: Family, fill: &dyn Fn(&mut Part)| {
+        let mut part = Part::new(vec![family], SIZE_MAX.saturating_sub(page.size()));
+        fill(&mut part);
+        match part.families() {
+            Ok(families) => page.extend(families),
+            Err(samples) => left_out += samples,
         }
-        families.push(family);
+    };
+    let present =
+        Family::new("kattila_agents", Kind::Gauge, "Agents by presence: online, late, offline or never.");
+    add(present, &|part| {
+        for presence in [Presence::Online, Presence::Late, Presence::Offline, Presence::Never] {
+            let count = list.agents.iter().filter(|agent| agent.presence == presence).count();
+            part.add(0, Some(&Labels::new(&[("presence", presence.name())])), count);
+        }
+    });
+    let info = Family::new("kattila_agent_info", Kind::Gauge, "Names of an agent; always 1.");
+    add(info, &|part| {
+        for agent in &list.agents {
+            let labels = |id: &str| {
+                Labels::new(&[("agent", id), ("hostname", &agent.hostname), ("version", &agent.version)])
+            };
+            part.add(0, part.fits().then(|| labels(&agent.id.to_string())).as_ref(), 1);
+        }
+    });
+    let mut each = |name, kind, help, value: &dyn Fn(&AgentView) -> Option<f64>| {
+        add(Family::new(name, kind, help), &|part| {
+            for agent in &list.agents {
+                if let Some(value) = value(agent) {
+                    let labels = part.fits().then(|| Labels::new(&[("agent", &agent.id.to_string())]));
+                    part.add(0, labels.as_ref(), value);
+                }
+            }
+        });
     };
     let up = |agent: &AgentView| Some(f64::from(u8::from(agent.presence == Presence::Online)));
     each("kattila_agent_up", Kind::Gauge, "Whether an agent reports in time.", &up);
@@ -184,7 +209,7 @@ fn agents(list: &AgentList) -> Vec<Family> {
         "Problems that an agent met while collecting its latest report.",
         &|agent| agent.problems.and_then(|count| u32::try_from(count).ok()).map(f64::from),
     );
-    families
+    left_out
 }
 
 fn manager(own: &Own) -> Vec<Family> {

@@ -73,10 +73,89 @@ impl Family {
     }
 }
 
-/// The families with samples, as they go over the wire.
-#[must_use]
-pub fn text(families: &[Family]) -> String {
-    families.iter().filter(|family| !family.is_empty()).map(|family| family.text.as_str()).collect()
+/// Families with samples as they go over the wire, one after the other.
+#[derive(Debug, Default)]
+pub struct Page {
+    text: String,
+    size: usize,
+}
+
+impl Page {
+    /// Adds a family and lets go of it: never are all of them there twice.
+    pub fn add(&mut self, family: Family) {
+        self.size += family.size();
+        if !family.is_empty() {
+            self.text.push_str(&family.text);
+        }
+    }
+
+    /// Bytes of all families added, those without samples included.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What goes over the wire.
+    #[must_use]
+    pub fn text(self) -> String {
+        self.text
+    }
+}
+
+impl Extend<Family> for Page {
+    fn extend<T: IntoIterator<Item = Family>>(&mut self, families: T) {
+        families.into_iter().for_each(|family| self.add(family));
+    }
+}
+
+/// Families that go into an answer together, or not at all.
+#[derive(Debug)]
+pub struct Part {
+    families: Vec<Family>,
+    room: usize,
+    samples: usize,
+}
+
+impl Part {
+    /// Families that are to take so many bytes together at most.
+    #[must_use]
+    pub fn new(families: Vec<Family>, room: usize) -> Self {
+        Self { families, room, samples: 0 }.cut()
+    }
+
+    /// Whether there was room so far; after that samples are counted alone, and need no labels.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        !self.families.is_empty()
+    }
+
+    /// Adds a sample to one of the families; its labels may be `None` where they did not fit before.
+    pub fn add(&mut self, family: usize, labels: Option<&Labels>, value: impl Display) {
+        self.samples += 1;
+        if let Some((family, labels)) = self.families.get_mut(family).zip(labels) {
+            family.add_at(labels, value);
+            if size(&self.families) > self.room {
+                self.families = Vec::new();
+            }
+        }
+    }
+
+    /// The families.
+    ///
+    /// # Errors
+    /// How many samples are left out for want of room.
+    pub fn families(self) -> Result<Vec<Family>, usize> {
+        if self.fits() { Ok(self.families) } else { Err(self.samples) }
+    }
+
+    fn cut(self) -> Self {
+        let families = if size(&self.families) > self.room { Vec::new() } else { self.families };
+        Self { families, ..self }
+    }
+}
+
+fn size(families: &[Family]) -> usize {
+    families.iter().map(Family::size).sum()
 }
 
 /// Labels as they are written; those without a value are left out.
@@ -104,6 +183,9 @@ impl Labels {
 
 /// Backslash and line feed are escaped everywhere, quotes in labels only.
 fn escape(text: &mut String, value: &str, quoted: bool) {
+    if !value.contains(['\\', '\n', '"']) {
+        return text.push_str(value);
+    }
     for c in value.chars() {
         match c {
             '\\' => text.push_str("\\\\"),
@@ -124,11 +206,35 @@ mod tests {
         family.add(&[("a", "q\"\\\n}é"), ("none", ""), ("b", "1")], 1.5);
         family.add(&[("none", "")], 7_u64);
         let empty = Family::new("y", Kind::Gauge, "Nothing.");
+        let mut page = Page::default();
+        page.extend([family, empty]);
         assert_eq!(
-            text(&[family, empty]),
+            page.text(),
             "# HELP x_total A \\\\ and\\na \"line\".\n# TYPE x_total counter\n\
              x_total{a=\"q\\\"\\\\\\n}é\",b=\"1\"} 1.5\nx_total 7\n"
         );
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let full = |room: usize| {
+            let families = vec![Family::new("x", Kind::Gauge, "X."), Family::new("y", Kind::Gauge, "Y.")];
+            let mut part = Part::new(families, room);
+            for number in 0..3 {
+                let labels = part.fits().then(|| Labels::new(&[("n", "1")]));
+                part.add(number % 2, labels.as_ref(), number);
+            }
+            part.families()
+        };
+        let all = full(1000).unwrap();
+        let bytes = size(&all);
+        let mut page = Page::default();
+        page.extend(all);
+        assert_eq!((page.size(), page.text().len()), (bytes, bytes));
+        assert_eq!(size(&full(bytes).unwrap()), bytes);
+        for room in [bytes - 1, bytes / 2, 3] {
+            assert_eq!(full(room).unwrap_err(), 3);
+        }
     }
 
     proptest::proptest! {

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
+use proto::ids::AgentId;
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
-use super::edge::{EdgeKey, Far, Kept};
+use super::edge::{EdgeKey, Kept};
 use super::record::{self, Agent, AgentIx, Endpoint, NO_SLOT, mac_text};
 use super::render::{self, MANAGER};
 use super::shape::{HalfShape, Layer, Map, MapEdge, NodeShape};
 use super::view::{Edge, Half, Mesh, Node, Site, Topology, Underlay};
-use super::{State, evidence, mesh, nat, overlay, traffic, underlay};
+use super::{State, evidence, mesh, nat, overlay, underlay};
 
 /// The structure of a state's whole map.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ impl Serialize for Structure<'_> {
         map.end()
     }
 }
+
+/// At which addresses the internet sees agents.
+#[derive(Debug, Default)]
+pub struct Outside(Vec<(AgentIx, IpAddr)>);
 
 struct Nodes<'a>(&'a State);
 struct Edges<'a>(&'a State);
@@ -64,16 +70,16 @@ impl State {
             in_order.iter().filter_map(|(ix, _)| Some((*ix, nat::of(self, *ix, with_evidence)?))).collect();
         let outside: BTreeMap<AgentIx, IpAddr> =
             seen.iter().filter_map(|(ix, seen)| Some((*ix, seen.outside?))).collect();
-        let sites = nat::sites(self, &outside);
+        let sites = nat::sites(self, outside.iter().map(|(ix, ip)| (*ix, *ip)));
         let (components, lans) = mesh::components(self);
         let lans: BTreeMap<String, usize> =
             lans.into_iter().map(|(mac, number)| (format!("lan:{}", mac_text(mac)), number)).collect();
-        let routers: BTreeMap<&str, IpAddr> =
-            sites.iter().filter_map(|site| Some((site.router.as_deref()?, site.address))).collect();
+        let routers: BTreeMap<AgentId, IpAddr> =
+            sites.iter().filter_map(|site| Some((site.router?, site.address))).collect();
         let mut all: Vec<Node> = Vec::with_capacity(in_order.len());
         for (ix, agent) in &in_order {
             let shape = render::agent_shape(agent, &self.index.keys);
-            let holds = routers.get(shape.id.as_str()).copied();
+            let holds = routers.get(&agent.id).copied();
             all.push(Node {
                 shape,
                 observed_at: Some(agent.observed_at()),
@@ -114,13 +120,6 @@ impl State {
         Some(self.edge_view(*key, kept, true))
     }
 
-    /// Shows every edge with its figures, without evidence, one after the other.
-    pub fn each_edge(&self, mut show: impl FnMut(Edge)) {
-        for (key, kept) in self.edges.iter() {
-            show(self.edge_view(*key, kept, false));
-        }
-    }
-
     /// The structure alone, as events tell changes of it, as of the last settling.
     #[must_use]
     pub fn map(&self) -> Map {
@@ -151,18 +150,27 @@ impl State {
         self.edges.iter().for_each(|(key, kept)| tell(self.map_edge(*key, kept)));
     }
 
-    /// Agents that the internet sees at one address, and groups joined by WireGuard edges.
+    /// Adds to `found` at which addresses the internet sees the agents of one of [`State::link_steps`].
+    pub fn look_outside(&self, step: Range<usize>, found: &mut Outside) {
+        let agents = (0..).take(self.agents.len()).skip(step.start).take(step.len());
+        found.0.extend(agents.filter_map(|ix| Some((ix, nat::outside(self, ix)?))));
+    }
+
+    /// Agents that the internet sees at one address, by that address.
     #[must_use]
-    pub fn groups(&self) -> (Vec<Site>, Vec<Mesh>) {
-        let agents = self.in_order().into_iter();
-        let outside = agents.filter_map(|(ix, _)| Some((ix, nat::of(self, ix, false)?.outside?))).collect();
-        (nat::sites(self, &outside), mesh::meshes(self))
+    pub fn sites(&self, outside: Outside) -> Vec<Site> {
+        nat::sites(self, outside.0)
+    }
+
+    /// Groups of agents joined by WireGuard edges, the largest first.
+    #[must_use]
+    pub fn meshes(&self) -> Vec<Mesh> {
+        mesh::meshes(self)
     }
 
     /// The nodes that are no agents, by id.
     fn others(&self) -> BTreeMap<String, NodeShape> {
-        let far = self.edges.keys().filter(|key| !matches!(key.far, Far::Agent(_) | Far::Manager));
-        let ids = far.map(|key| render::ends(self, *key)).map(|[_, end]| end.node);
+        let ids = self.fars.keys().map(|(far, near)| render::far_id(self, *far, *near));
         let ids: BTreeSet<String> = ids.chain([MANAGER.to_owned()]).collect();
         ids.into_iter().map(|id| (id.clone(), render::far_shape(&id))).collect()
     }
@@ -205,12 +213,7 @@ impl State {
         let (agent, half) = halves[end]?;
         let near = key.agents()[end]?;
         let device = agent.device(near.slot)?;
-        // What two devices with one key send cannot be told apart at the other end.
-        let shared = |half: &record::Half| self.index.keys.owners(half.key).len() > 1;
-        let other = halves[1 - end].filter(|other| !shared(half) && !shared(other.1));
-        let loss = other.and_then(|(there, other)| {
-            traffic::loss((&half.samples, &agent.times), (&other.samples, &there.times))
-        });
+        let loss = self.loss((agent, half), halves[1 - end]);
         Some(Half {
             shape,
             observed_at: agent.observed_at(),

@@ -1,6 +1,8 @@
 //! Groups: what is joined to what, and in what shape (rule E10).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use proto::ids::AgentId;
 
 use super::State;
 use super::edge::{EdgeKey, Far};
@@ -81,57 +83,75 @@ pub(super) fn components(state: &State) -> (BTreeMap<AgentIx, usize>, BTreeMap<M
 /// The groups of agents that confirmed WireGuard edges join, whatever their state; the largest
 /// first.
 pub(super) fn meshes(state: &State) -> Vec<Mesh> {
-    let mut pairs: BTreeSet<(AgentIx, AgentIx)> = BTreeSet::new();
+    let mut pairs: Vec<(AgentIx, AgentIx)> = Vec::new();
     let mut one_sided: Vec<(AgentIx, AgentIx, EdgeKey)> = Vec::new();
     for key in state.edges.keys().filter(|key| key.layer == Layer::WireGuard) {
         let Far::Agent(far) = key.far else { continue };
         let (a, b) = (key.near.agent.min(far.agent), key.near.agent.max(far.agent));
+        if a == b {
+            continue;
+        }
         if render::halves(state, *key).iter().all(Option::is_some) {
-            pairs.insert((a, b));
+            pairs.push((a, b));
         } else {
             one_sided.push((a, b, *key));
         }
     }
+    pairs.sort_unstable();
+    pairs.dedup();
+    let joined = |a: AgentIx, b: AgentIx| pairs.binary_search(&(a.min(b), a.max(b))).is_ok();
     let mut groups = Groups::new(state.agents.len());
-    pairs.iter().for_each(|(a, b)| groups.join(*a, *b));
-    one_sided.retain(|(a, b, _)| !pairs.contains(&(*a, *b)) && a != b);
-    let mut members: BTreeMap<AgentIx, BTreeMap<AgentIx, usize>> = BTreeMap::new();
-    for (a, b) in pairs.iter().filter(|(a, b)| a != b) {
-        let group = members.entry(groups.root(*a)).or_default();
-        *group.entry(*a).or_default() += 1;
-        *group.entry(*b).or_default() += 1;
+    let mut degrees: Vec<usize> = vec![0; state.agents.len()];
+    for (a, b) in &pairs {
+        groups.join(*a, *b);
+        degrees[*a as usize] += 1;
+        degrees[*b as usize] += 1;
     }
-    let id = |ix: AgentIx| state.agent(ix).map(|agent| agent.id.to_string()).unwrap_or_default();
+    one_sided.retain(|(a, b, _)| !joined(*a, *b));
+    // Of each group its pairs that one side means to have, and its agents with their numbers of neighbours.
+    let inside = |ix: AgentIx| degrees[ix as usize] > 0;
+    let missing =
+        one_sided.into_iter().filter(|(a, b, _)| inside(*a) && inside(*b)).filter_map(|(a, b, key)| {
+            let root = groups.root(a);
+            (root == groups.root(b)).then_some((root, key))
+        });
+    let mut missing: Vec<(u32, EdgeKey)> = missing.collect();
+    missing.sort_unstable();
+    let members = (0..).zip(&degrees).filter(|(_, degree)| **degree > 0);
+    let mut members: Vec<(u32, AgentIx, usize)> =
+        members.map(|(ix, degree)| (groups.root(ix), ix, *degree)).collect();
+    members.sort_unstable();
+    let ids = |agents: &mut dyn Iterator<Item = AgentIx>| {
+        let mut ids: Vec<AgentId> = agents.filter_map(|ix| Some(state.agent(ix)?.id)).collect();
+        ids.sort_unstable();
+        ids
+    };
     let mut meshes: Vec<Mesh> = Vec::new();
-    for (root, degrees) in members {
-        let mut agents: Vec<String> = degrees.keys().map(|ix| id(*ix)).collect();
-        agents.sort_unstable();
-        let inside = |ix: &AgentIx| degrees.contains_key(ix);
-        let mut missing: Vec<String> = one_sided
-            .iter()
-            .filter(|(a, b, _)| inside(a) && inside(b) && groups.root(*a) == root)
-            .map(|(_, _, key)| render::id_of(state, *key))
-            .collect();
+    for group in members.chunk_by(|a, b| a.0 == b.0) {
+        let of_group = missing.partition_point(|(root, _)| *root < group[0].0)..;
+        let missing = missing[of_group].iter().take_while(|(root, _)| *root == group[0].0);
+        let mut missing: Vec<String> = missing.map(|(_, key)| render::id_of(state, *key)).collect();
         missing.sort_unstable();
-        let count = degrees.values().sum::<usize>() / 2;
-        let (mut kind, mut hubs) = shape(&degrees, count, |a, b| pairs.contains(&(a.min(b), a.max(b))));
+        let degrees: Vec<(AgentIx, usize)> = group.iter().map(|(_, ix, degree)| (*ix, *degree)).collect();
+        let count = degrees.iter().map(|(_, degree)| degree).sum::<usize>() / 2;
+        let (mut kind, mut hubs) = shape(&degrees, count, joined);
         if kind == MeshKind::HubAndSpoke && !missing.is_empty() {
             // Somebody means to have more than hubs and spokes.
             (kind, hubs) = (MeshKind::Partial, Vec::new());
         }
-        let mut hubs: Vec<String> = hubs.into_iter().map(id).collect();
-        hubs.sort_unstable();
         let full = degrees.len() * (degrees.len() - 1) / 2;
+        let agents = ids(&mut degrees.iter().map(|(ix, _)| *ix));
+        let hubs = ids(&mut hubs.into_iter());
         meshes.push(Mesh { kind, agents, pairs: count, full, hubs, missing });
     }
     meshes.sort_by(|a, b| b.agents.len().cmp(&a.agents.len()).then_with(|| a.agents.cmp(&b.agents)));
     meshes
 }
 
-/// The shape of a group by its agents' numbers of neighbours. Hubs are those joined to all others;
+/// The shape of a group by its agents, each with its number of neighbours. Hubs are those joined to all others;
 /// it is hubs and spokes when nothing else is joined.
 fn shape(
-    degrees: &BTreeMap<AgentIx, usize>,
+    degrees: &[(AgentIx, usize)],
     pairs: usize,
     joined: impl Fn(AgentIx, AgentIx) -> bool,
 ) -> (MeshKind, Vec<AgentIx>) {
@@ -142,19 +162,19 @@ fn shape(
     if pairs == n * (n - 1) / 2 {
         return (MeshKind::Full, Vec::new());
     }
-    // Two hubs need not be joined to each other, so each of them may lack one.
-    let spokes_of =
-        |hubs: &[AgentIx]| degrees.keys().copied().filter(|ix| !hubs.contains(ix)).collect::<Vec<_>>();
-    let mut hubs: Vec<AgentIx> =
-        degrees.iter().filter(|(_, degree)| **degree == n - 1).map(|(ix, _)| *ix).collect();
+    let with = |wanted: usize| -> Vec<AgentIx> {
+        degrees.iter().filter(|(_, degree)| *degree == wanted).map(|(ix, _)| *ix).collect()
+    };
+    let mut hubs = with(n - 1);
     if hubs.is_empty() && n > 4 {
-        hubs = degrees.iter().filter(|(_, degree)| **degree == n - 2).map(|(ix, _)| *ix).collect();
+        // Two hubs need not be joined to each other, so each of them may lack one.
+        hubs = with(n - 2);
     }
-    let spokes = spokes_of(&hubs);
-    let all_reach = spokes.iter().all(|spoke| hubs.iter().all(|hub| joined(*spoke, *hub)));
-    let only =
-        spokes.len() > hubs.len() && spokes.iter().all(|spoke| degrees.get(spoke) == Some(&hubs.len()));
-    if !hubs.is_empty() && all_reach && only {
+    let spokes = || degrees.iter().filter(|(ix, _)| hubs.binary_search(ix).is_err());
+    // Asked first, as it is soon told: few groups are of this shape.
+    let only = spokes().count() > hubs.len() && spokes().all(|(_, degree)| *degree == hubs.len());
+    let all_reach = || spokes().all(|(spoke, _)| hubs.iter().all(|hub| joined(*spoke, *hub)));
+    if !hubs.is_empty() && only && all_reach() {
         (MeshKind::HubAndSpoke, hubs)
     } else {
         (MeshKind::Partial, Vec::new())

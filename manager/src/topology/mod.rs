@@ -9,6 +9,7 @@
 //! wireguard, physical, overlay, relay   the edges of each layer: who claims them, their state
 //! traffic, underlay, nat, stacking, mesh   what the view adds: loss, nesting, sites, shapes
 //! shape, diff   the structure alone, and changes of it: enough to rebuild a past map
+//! link, outline    edges one at a time, and the map for drawing in its order, for long answers
 //! screen        what alarms look at: a glance over all     excerpt   the view of some agents alone
 //! health        how the tunnels fare, and what is not well, kept up to date
 //! settle        which edges a change concerns, and what became of them
@@ -37,8 +38,10 @@ mod health;
 mod hop;
 mod index;
 mod keys;
+mod link;
 mod mesh;
 mod nat;
+mod outline;
 mod overlay;
 mod owners;
 mod pack;
@@ -61,13 +64,15 @@ mod underlay;
 mod view;
 mod wireguard;
 
-pub use build::Structure;
+pub use build::{Outside, Structure};
 pub use diff::{Changes, Event, apply, diff, replay};
 pub use evidence::Evidence;
 pub use excerpt::{EdgeRef, Excerpt, LIVE_S};
 pub use fold::{AgentSet, RefSet};
 pub use health::{Tally, Touched};
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
+pub use link::{Link, LinkHalf, PeerId};
+pub use outline::{BriefEdge, BriefNode, Outline, Spot};
 pub use path::{PathError, path};
 pub use recompute::Recomputed;
 pub use screen::{Glance, Place};

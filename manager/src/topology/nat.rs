@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use proto::ids::AgentId;
+
 use super::State;
 use super::edge::{Near, is_global, is_public, is_shared};
 use super::evidence::{self, Evidence};
@@ -57,33 +59,57 @@ pub(super) fn of(state: &State, ix: AgentIx, with_evidence: bool) -> Option<Seen
         port_kept: (!others.is_empty()).then_some(kept),
         evidence: words.collect(),
     };
-    // With several ways out, the one that most peers see; of equals the lowest.
+    Some(Seen { nat, outside: most_seen(seen) })
+}
+
+/// As [`Seen::outside`], alone.
+pub(super) fn outside(state: &State, ix: AgentIx) -> Option<IpAddr> {
+    let agent = state.agent(ix)?;
+    let mut seen: Vec<(IpAddr, usize)> = Vec::new();
+    let fits = |ip| is_public(ip) && agent.owner_of(ip).is_none();
+    each_sighting(state, ix, fits, |sighting| match seen.iter_mut().find(|(ip, _)| *ip == sighting.ip) {
+        Some((_, count)) => *count += 1,
+        None => seen.push((sighting.ip, 1)),
+    });
+    most_seen(seen)
+}
+
+/// With several ways out, the one that most peers see; of equals the lowest.
+fn most_seen(seen: impl IntoIterator<Item = (IpAddr, usize)>) -> Option<IpAddr> {
     let most = seen.into_iter().filter(|(_, count)| *count > 0);
-    let outside = most.max_by_key(|(ip, count)| (*count, std::cmp::Reverse(*ip))).map(|(ip, _)| ip);
-    Some(Seen { nat, outside })
+    most.max_by_key(|(ip, count)| (*count, std::cmp::Reverse(*ip))).map(|(ip, _)| ip)
 }
 
 /// Agents grouped by the address at which the internet sees them, with the one that holds it.
-pub(super) fn sites(state: &State, outside: &BTreeMap<AgentIx, IpAddr>) -> Vec<Site> {
-    let mut groups: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-    for (ix, ip) in outside {
-        groups.entry(*ip).or_default().extend(state.agent(*ix).map(|agent| agent.id.to_string()));
-    }
-    let sites = groups.into_iter().map(|(address, mut agents)| {
-        agents.sort_unstable();
+pub(super) fn sites(state: &State, outside: impl IntoIterator<Item = (AgentIx, IpAddr)>) -> Vec<Site> {
+    let members = outside.into_iter().filter_map(|(ix, ip)| Some((ip, state.agent(ix)?.id)));
+    let mut members: Vec<(IpAddr, AgentId)> = members.collect();
+    members.sort_unstable();
+    let sites = members.chunk_by(|a, b| a.0 == b.0).map(|group| {
+        let address = group[0].0;
         let owners = state.index.address_owners(address);
         let router = owners.first().filter(|first| owners.iter().all(|owner| owner.0 == first.0));
-        let router = router.and_then(|owner| state.agent(owner.0)).map(|agent| agent.id.to_string());
-        Site { address, agents, router }
+        let router = router.and_then(|owner| state.agent(owner.0)).map(|agent| agent.id);
+        Site { address, agents: group.iter().map(|(_, id)| *id).collect(), router }
     });
     sites.collect()
 }
 
-/// Where the agents that have one of its keys as a peer, and a live handshake, send to. Not through
-/// another tunnel or a program on their host: those show inner addresses.
+/// Where the agents that have one of its keys as a peer, and a live handshake, send to, in order.
 fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
     let mut found = Vec::new();
     let Some(agent) = state.agent(ix) else { return found };
+    each_sighting(state, ix, |_| true, |sighting| found.push(sighting));
+    // Slots are numbered as names came, so they are no order.
+    let name = |near: &Near| state.agent(near.agent).map(|agent| (agent.id, agent.name(near.slot)));
+    found.sort_by_cached_key(|sighting| (agent.name(sighting.slot), name(&sighting.by)));
+    found
+}
+
+/// Tells at which addresses that fit its peers see an agent. Not through another tunnel or a program on their
+/// host: those show inner addresses.
+fn each_sighting(state: &State, ix: AgentIx, fits: impl Fn(IpAddr) -> bool, mut tell: impl FnMut(Sighting)) {
+    let Some(agent) = state.agent(ix) else { return };
     for device in &agent.devices {
         let Some(key) = device.key.filter(|key| state.index.keys.owners(*key).len() == 1) else { continue };
         for &(by, slot) in state.index.keys.holders(key).iter().filter(|holder| holder.0 != ix) {
@@ -92,26 +118,16 @@ fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
             let Some(half) = there.half(key).filter(|half| half.handshake(holder) == Handshake::Live) else {
                 continue;
             };
-            let Some(endpoint) = half.reach.endpoint().filter(|endpoint| is_global(endpoint.ip)) else {
-                continue;
-            };
+            let endpoint = half.reach.endpoint().filter(|to| is_global(to.ip) && fits(to.ip));
+            let Some(endpoint) = endpoint else { continue };
             let (way, _) = underlay::way(holder, slot, endpoint, there.fwmark.unwrap_or(0));
             if matches!(way, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
                 continue;
             }
-            found.push(Sighting {
-                slot: device.slot,
-                listen_port: device.listen_port,
-                ip: endpoint.ip,
-                port: endpoint.port,
-                by: Near { agent: by, slot },
-            });
+            let (ip, port, by) = (endpoint.ip, endpoint.port, Near { agent: by, slot });
+            tell(Sighting { slot: device.slot, listen_port: device.listen_port, ip, port, by });
         }
     }
-    // Slots are numbered as names came, so they are no order.
-    let name = |near: &Near| state.agent(near.agent).map(|agent| (agent.id, agent.name(near.slot)));
-    found.sort_by_cached_key(|sighting| (agent.name(sighting.slot), name(&sighting.by)));
-    found
 }
 
 fn way_out(agent: &Agent) -> Vec<IpAddr> {

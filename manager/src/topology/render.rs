@@ -1,5 +1,7 @@
 //! From indices to the shapes that leave the process: ids, names, settings.
 
+use std::fmt::Write as _;
+
 use super::State;
 use super::edge::{EdgeKey, Far, Kept, Near};
 use super::keys::Keys;
@@ -71,28 +73,34 @@ pub(super) fn map_edge(
 ) -> MapEdge {
     let halves =
         halves(state, key).map(|half| half.map(|(agent, half)| half_shape(agent, half, &state.index.keys)));
-    let ends = ends(state, key);
-    let id = edge_id(key.layer, &ends);
+    let (id, ends) = (id_of(state, key), ends(state, key));
     let Kept { since, state, .. } = *kept;
     MapEdge { edge: EdgeShape { id, layer: key.layer, ends, relation, state, since, seen }, halves }
 }
 
 /// The stable id of an edge.
 pub(super) fn id_of(state: &State, key: EdgeKey) -> String {
-    edge_id(key.layer, &ends(state, key))
-}
-
-fn edge_id(layer: Layer, ends: &[End; 2]) -> String {
-    let mut id = layer.name().to_owned();
-    for end in ends {
-        id.push(':');
-        id.push_str(&end.node);
-        if let Some(interface) = &end.interface {
-            id.push('/');
-            id.push_str(interface);
-        }
+    // Written in one go, and long enough for most: answers are made of these.
+    let mut id = String::with_capacity(128);
+    id.push_str(key.layer.name());
+    id.push(':');
+    push_near(&mut id, state, key.near);
+    id.push(':');
+    match key.far {
+        Far::Agent(far) => push_near(&mut id, state, far),
+        far => id.push_str(&far_id(state, far, Some(key.near))),
     }
     id
+}
+
+fn push_near(id: &mut String, state: &State, near: Near) {
+    let Some(agent) = state.agent(near.agent) else { return };
+    let _ = write!(id, "{}", agent.id);
+    let name = agent.name(near.slot);
+    if !name.is_empty() {
+        id.push('/');
+        id.push_str(name);
+    }
 }
 
 /// The two ends; one that is no agent comes second.
@@ -104,18 +112,27 @@ pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
             interface: agent.map(|agent| agent.name(near.slot).to_owned()).filter(|name| !name.is_empty()),
         }
     };
-    let first = near(key.near);
-    let place = || format!("{}/{}", first.node, first.interface.as_deref().unwrap_or_default());
-    let other = |node: String| End { node, interface: None };
     let second = match key.far {
         Far::Agent(far) => near(far),
-        Far::Key(number) => other(format!("ext:{}", state.index.keys.key(number))),
-        Far::Lan(mac) => other(format!("lan:{}", mac_text(mac))),
-        Far::OwnLan(mac) => other(format!("lan:{}@{}", mac_text(mac), place())),
-        Far::Behind => other(format!("far:{}", place())),
-        Far::Manager => other(MANAGER.to_owned()),
+        far => End { node: far_id(state, far, Some(key.near)), interface: None },
     };
-    [first, second]
+    [near(key.near), second]
+}
+
+/// The id of a node that is no agent, at the far end of an edge; some belong to the near end.
+pub(super) fn far_id(state: &State, far: Far, near: Option<Near>) -> String {
+    let place = || {
+        let agent = near.and_then(|near| Some((state.agent(near.agent)?, near.slot)));
+        agent.map_or_else(|| "/".to_owned(), |(agent, slot)| format!("{}/{}", agent.id, agent.name(slot)))
+    };
+    match far {
+        Far::Agent(far) => state.agent(far.agent).map_or_else(String::new, |agent| agent.id.to_string()),
+        Far::Key(number) => format!("ext:{}", state.index.keys.key(number)),
+        Far::Lan(mac) => format!("lan:{}", mac_text(mac)),
+        Far::OwnLan(mac) => format!("lan:{}@{}", mac_text(mac), place()),
+        Far::Behind => format!("far:{}", place()),
+        Far::Manager => MANAGER.to_owned(),
+    }
 }
 
 /// The two halves of a WireGuard edge: what each end has set for the other's key.

@@ -236,7 +236,7 @@ impl State {
 }
 
 /// The node that is no agent at an edge's far end, the manager aside.
-fn far_key(key: EdgeKey) -> Option<FarKey> {
+pub(super) fn far_key(key: EdgeKey) -> Option<FarKey> {
     match key.far {
         Far::Agent(_) | Far::Manager => None,
         Far::Key(_) | Far::Lan(_) => Some((key.far, None)),

@@ -367,6 +367,8 @@ fn cases() -> ProptestConfig {
     ProptestConfig::with_cases(asked.unwrap_or(300))
 }
 
+mod brief;
+
 proptest! {
     #![proptest_config(cases())]
 

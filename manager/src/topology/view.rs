@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proto::ids::Cidr;
+use proto::ids::{AgentId, Cidr};
 use serde::Serialize;
 
 use super::evidence::Evidence;
@@ -85,11 +85,11 @@ pub enum NatKind {
 pub struct Site {
     /// The address.
     pub address: IpAddr,
-    /// Ids of the agents.
-    pub agents: Vec<String>,
-    /// Id of the agent that holds the address itself.
+    /// The agents by id.
+    pub agents: Vec<AgentId>,
+    /// The agent that holds the address itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub router: Option<String>,
+    pub router: Option<AgentId>,
 }
 
 /// A group of agents joined by confirmed WireGuard edges (E10).
@@ -97,15 +97,15 @@ pub struct Site {
 pub struct Mesh {
     /// Its shape.
     pub kind: MeshKind,
-    /// Ids of the agents.
-    pub agents: Vec<String>,
+    /// The agents by id.
+    pub agents: Vec<AgentId>,
     /// Pairs of agents that have an edge.
     pub pairs: usize,
     /// Pairs that a full mesh of so many agents has.
     pub full: usize,
-    /// Ids of the agents that all others are joined to, where it is hubs and spokes.
+    /// The agents that all others are joined to, where it is hubs and spokes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hubs: Vec<String>,
+    pub hubs: Vec<AgentId>,
     /// Ids of one-sided edges between its agents: pairs that one side means to have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,

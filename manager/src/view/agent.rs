@@ -1,7 +1,9 @@
 //! Agents as GET /status/agents shows them.
 
+use std::sync::Arc;
+
 use proto::ids::AgentId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::fleet::{Agent, Fleet, Presence};
@@ -21,11 +23,13 @@ pub struct AgentView {
     /// Its id.
     pub id: AgentId,
     /// Its own name.
-    pub hostname: String,
+    #[serde(serialize_with = "text")]
+    pub hostname: Arc<str>,
     /// Whether it reports as it should.
     pub presence: Presence,
     /// Version of its program.
-    pub version: String,
+    #[serde(serialize_with = "text")]
+    pub version: Arc<str>,
     /// When it was first heard of (ms).
     pub first_seen: i64,
     /// When anything of it last came (ms).
@@ -50,6 +54,10 @@ pub struct AgentView {
     pub problems: Option<usize>,
 }
 
+fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
 impl AgentView {
     /// An agent as it is at `now` (ms).
     #[must_use]
@@ -58,9 +66,9 @@ impl AgentView {
         let arrival = |path: &[AgentId]| if path.is_empty() { "direct" } else { "relay" };
         Self {
             id: agent.id,
-            hostname: agent.hostname.to_string(),
+            hostname: Arc::clone(&agent.hostname),
             presence: agent.presence(now),
-            version: agent.version.to_string(),
+            version: Arc::clone(&agent.version),
             first_seen: agent.first_seen,
             last_seen: agent.last_seen,
             last_seen_age_s: agent.last_seen.map(|seen| (now - seen).max(0) / 1000),

@@ -3,127 +3,142 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use proto::ids::Cidr;
+use proto::ids::AgentId;
 use serde::Serialize;
 
-use super::map::{self, Structure};
-use crate::topology::{
-    Edge, EdgeShape, EdgeState, Handshake, Layer, Mesh, Node, NodeKind, NodeShape, Presence, Relation, Site,
-    State,
-};
+use super::map::Structure;
+use crate::atlas::Atlas;
+use crate::topology::{BriefEdge, BriefNode, Edge, Mesh, Node, Outside, Site, State};
+use crate::turns::{Resettled, Turns};
 
-/// The map for drawing.
-#[derive(Debug, Serialize)]
-pub struct Brief {
-    /// The moment (ms).
-    pub at: i64,
-    /// Nodes; edges name them by their place in this list.
-    pub nodes: Vec<BriefNode>,
-    /// Edges by id.
-    pub edges: Vec<BriefEdge>,
-    /// Agents that the internet sees at one address; empty for past moments.
-    pub sites: Vec<Site>,
-    /// Groups of agents joined by WireGuard edges; empty for past moments.
-    pub meshes: Vec<Mesh>,
+/// Bytes of one answer at most: the gate holds 32 MiB for all clients together.
+const SIZE_MAX: usize = 30 << 20;
+
+/// Bytes that an edge takes at least: one of the relay layer.
+const EDGE_MIN: usize = 150;
+
+/// Nodes written in one step: a few milliseconds.
+const STEP: usize = 4096;
+
+/// The map would take too many bytes to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// The map as it is, for drawing, as JSON: which version of the map, `at`, `nodes` and `edges`, each by id,
+/// `sites` of agents that the internet sees at one address, and `meshes` of agents joined by WireGuard edges.
+pub fn now(atlas: &Atlas) -> (u64, Result<Vec<u8>, TooLarge>) {
+    atlas.in_turns(|turns| {
+        let version = turns.step()?.version();
+        Ok((version, written(turns)?))
+    })
 }
 
-/// A node for drawing.
-#[derive(Debug, Serialize)]
-pub struct BriefNode {
-    /// Its id.
-    pub id: String,
-    /// What it stands for.
-    pub kind: NodeKind,
-    /// What to call it.
-    pub name: String,
-    /// Whether an agent reports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub presence: Option<Presence>,
-    /// Address of its site.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub site: Option<IpAddr>,
-    /// Its addresses, to be searched for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<Cidr>,
-}
-
-/// An edge for drawing.
-#[derive(Debug, Serialize)]
-pub struct BriefEdge {
-    /// Its id.
-    pub id: String,
-    /// Which network it belongs to.
-    pub layer: Layer,
-    /// Places of its two ends in the list of nodes.
-    pub ends: [usize; 2],
-    /// The interface at each end, where one is known.
-    pub interfaces: [Option<String>; 2],
-    /// How the ends belong together.
-    pub relation: Relation,
-    /// Its state.
-    pub state: EdgeState,
-    /// Since when it is in this state (ms).
-    pub since: i64,
-    /// Whether the host at each end says so itself.
-    pub seen: [bool; 2],
-    /// How old the last handshake is as each end sees it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshakes: Option<[Option<Handshake>; 2]>,
-}
-
-/// The map as it is, for drawing.
-#[must_use]
-pub fn now(state: &State) -> Brief {
-    let (sites, meshes) = state.groups();
-    let mut brief = past(map::structure(state));
+fn written(turns: &mut Turns<'_>) -> Result<Result<Vec<u8>, TooLarge>, Resettled> {
+    let state = turns.step()?;
+    let at = state.now();
+    if state.edge_count() > SIZE_MAX / EDGE_MIN {
+        return Ok(Err(TooLarge));
+    }
+    let mut outside = Outside::default();
+    for step in turns.step()?.link_steps() {
+        turns.step()?.look_outside(step, &mut outside);
+    }
+    let sites = turns.step()?.sites(outside);
+    let meshes = turns.step()?.meshes();
+    let outline = turns.step()?.outline();
+    turns.rest();
+    let outline = outline.in_order();
     let of_site = sites.iter().flat_map(|site| {
         let members = site.agents.iter().chain(&site.router);
-        members.map(|id| (id.as_str(), site.address))
+        members.map(|id| (*id, site.address))
     });
-    let addresses: HashMap<&str, IpAddr> = of_site.collect();
-    for node in &mut brief.nodes {
-        node.site = addresses.get(node.id.as_str()).copied();
+    let addresses: HashMap<AgentId, IpAddr> = of_site.collect();
+    let mut json = Text::new(at);
+    let mut spots = outline.spots().peekable();
+    json.list("nodes");
+    while spots.peek().is_some() {
+        let state = turns.step()?;
+        for spot in spots.by_ref().take(STEP) {
+            let mut node = state.brief_node(spot);
+            node.site = spot.agent().and_then(|id| addresses.get(&id)).copied();
+            json.item(&node);
+        }
+        if json.is_too_large() {
+            return Ok(Err(TooLarge));
+        }
     }
-    Brief { sites, meshes, ..brief }
+    json.list("edges");
+    for step in outline.edge_steps() {
+        turns.step()?.brief_edges(&outline, step, |edge| json.item(&edge));
+        if json.is_too_large() {
+            return Ok(Err(TooLarge));
+        }
+    }
+    turns.rest();
+    Ok(json.end(&sites, &meshes))
 }
 
-/// The map of a past moment, for drawing.
-#[must_use]
-pub fn past(structure: Structure) -> Brief {
-    let edges = structure.edges.into_iter().map(|edge| {
-        let [a, b] = edge.halves;
-        ([a.map(|half| half.handshake), b.map(|half| half.handshake)], edge.edge)
-    });
-    brief(structure.at, structure.nodes, edges.collect())
+/// The map of a past moment, for drawing, as JSON; its sites and meshes are not known.
+///
+/// # Errors
+/// When it is too large to be sent.
+pub fn past(structure: &Structure) -> Result<Vec<u8>, TooLarge> {
+    let places: HashMap<&str, usize> =
+        structure.nodes.iter().enumerate().map(|(place, node)| (node.id.as_str(), place)).collect();
+    let mut json = Text::new(structure.at);
+    json.list("nodes");
+    for node in &structure.nodes {
+        json.item(&BriefNode::of(node));
+    }
+    json.list("edges");
+    for edge in &structure.edges {
+        let [a, b] = edge.edge.ends.each_ref().map(|end| places.get(end.node.as_str()));
+        if let Some((a, b)) = a.zip(b) {
+            json.item(&BriefEdge::of(edge, [*a, *b]));
+        }
+    }
+    json.end(&[], &[])
 }
 
-fn brief(at: i64, nodes: Vec<NodeShape>, edges: Vec<([Option<Handshake>; 2], EdgeShape)>) -> Brief {
-    let places: HashMap<String, usize> =
-        nodes.iter().enumerate().map(|(place, node)| (node.id.clone(), place)).collect();
-    let edges = edges.into_iter().filter_map(|(handshakes, edge)| {
-        let [a, b] = edge.ends;
-        Some(BriefEdge {
-            id: edge.id,
-            layer: edge.layer,
-            ends: [*places.get(&a.node)?, *places.get(&b.node)?],
-            interfaces: [a.interface, b.interface],
-            relation: edge.relation,
-            state: edge.state,
-            since: edge.since,
-            seen: edge.seen,
-            handshakes: (handshakes != [None, None]).then_some(handshakes),
-        })
-    });
-    let edges = edges.collect();
-    let nodes = nodes.into_iter().map(|node| BriefNode {
-        id: node.id,
-        kind: node.kind,
-        name: node.name,
-        presence: node.presence,
-        site: None,
-        addresses: node.interfaces.into_iter().flat_map(|interface| interface.addresses).collect(),
-    });
-    Brief { at, nodes: nodes.collect(), edges, sites: Vec::new(), meshes: Vec::new() }
+/// The answer while it is written.
+struct Text {
+    json: Vec<u8>,
+    /// Whether nothing is in the list yet.
+    empty: bool,
+}
+
+impl Text {
+    fn new(at: i64) -> Self {
+        Self { json: format!("{{\"at\":{at}").into_bytes(), empty: true }
+    }
+
+    /// Begins a list, and ends the one before.
+    fn list(&mut self, name: &str) {
+        let end = if self.json.contains(&b'[') { "]" } else { "" };
+        self.json.extend_from_slice(format!("{end},\"{name}\":[").as_bytes());
+        self.empty = true;
+    }
+
+    fn item(&mut self, value: &impl Serialize) {
+        if !std::mem::take(&mut self.empty) {
+            self.json.push(b',');
+        }
+        // Writing to memory cannot fail, and none of these refuses to be written.
+        let _ = serde_json::to_writer(&mut self.json, value);
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.json.len() > SIZE_MAX
+    }
+
+    fn end(mut self, sites: &[Site], meshes: &[Mesh]) -> Result<Vec<u8>, TooLarge> {
+        self.list("sites");
+        sites.iter().for_each(|site| self.item(site));
+        self.list("meshes");
+        meshes.iter().for_each(|mesh| self.item(mesh));
+        self.json.extend_from_slice(b"]}");
+        if self.is_too_large() { Err(TooLarge) } else { Ok(self.json) }
+    }
 }
 
 /// Everything known of one node or edge.

@@ -64,8 +64,14 @@ impl MapQuery {
             _ if self.of.is_some() => format!("{process:x}-{version}-{revision}-p"),
             Detail::Full => format!("{process:x}-{version}-{revision}"),
             Detail::Structure => format!("{process:x}-{version}-s"),
-            Detail::Brief => format!("{process:x}-{version}-b"),
+            Detail::Brief => Self::brief_tag(version, process),
         }
+    }
+
+    /// The tag of the brief map of a version.
+    #[must_use]
+    pub fn brief_tag(version: u64, process: i64) -> String {
+        format!("{process:x}-{version}-b")
     }
 }
 

@@ -55,9 +55,12 @@ fn main() {
         bench.state.settle(bench.now);
     }
     bench.tick = 5;
-    bench.measure("all well, all new at once", 1, |_, _| false);
+    bench.measure("after a start, all to be looked at", 1, |_, _| false);
     bench.measure("settling in", TURNS, |_, _| true);
     bench.measure("all well", 2 * TURNS, |_, _| true);
+    bench.at_once = true;
+    bench.measure("all well, all reported at one moment", TURNS, |_, _| true);
+    bench.at_once = false;
     // One host in a hundred has another MTU than its peers.
     let trouble = |number: u32, report: &mut Report| {
         if number.is_multiple_of(100) {
@@ -79,6 +82,8 @@ struct Bench {
     engine: Engine,
     now: i64,
     tick: u64,
+    /// Whether all report before each evaluation.
+    at_once: bool,
 }
 
 impl Bench {
@@ -116,10 +121,11 @@ impl Bench {
         );
     }
 
-    /// Takes the reports of every sixth agent, which came within the last 5 s.
+    /// Takes the reports of every sixth agent, or of all, which came within the last 5 s.
     fn report(&mut self, nth: u32, change: impl Fn(u32, &mut Report) -> bool) {
-        self.tick += u64::from(nth == 0);
-        for (number, report) in (0u32..).zip(&mut self.reports).skip(nth as usize).step_by(TURNS as usize) {
+        self.tick += u64::from(nth == 0 || self.at_once);
+        let (first, step) = if self.at_once { (0, 1) } else { (nth as usize, TURNS as usize) };
+        for (number, report) in (0u32..).zip(&mut self.reports).skip(first).step_by(step) {
             let received_at = self.now - i64::from(number) % PERIOD;
             if !change(number, report) {
                 continue;

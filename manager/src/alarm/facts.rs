@@ -8,12 +8,14 @@ use super::Proof;
 pub use super::setting::{ManagerFacts, Reporter, Setting, reporters};
 use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
 use crate::topology::{
-    AgentSet, Edge, Excerpt, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally, Traffic,
+    AgentSet, Edge, Excerpt, FoldMap, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally,
+    Traffic,
 };
 
 /// Everything that a rule may look at.
 #[derive(Debug)]
 pub struct Facts<'a> {
+    setting: &'a Setting<'a>,
     /// The manager's clock (ms).
     pub now: i64,
     /// The map, for look-ups.
@@ -90,7 +92,7 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn new(setting: &'a Setting<'a>, picked: &[AgentId], excerpt: &'a Excerpt<'a>) -> Self {
         let picked: HashSet<AgentId> = picked.iter().copied().collect();
-        let Setting { now, state, tally, watches, agents, notable, manager, dark, namesakes } = setting;
+        let Setting { now, state, tally, watches, agents, notable, manager, dark, namesakes, .. } = setting;
         let now = *now;
         let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
             .nodes
@@ -115,6 +117,7 @@ impl<'a> Facts<'a> {
             }
         }
         Self {
+            setting,
             now,
             state,
             excerpt,
@@ -140,6 +143,12 @@ impl<'a> Facts<'a> {
         } else {
             name
         }
+    }
+
+    /// The part of the map that each agent is in.
+    #[must_use]
+    pub fn parts(&self) -> &'a FoldMap<AgentId, usize> {
+        self.setting.parts()
     }
 
     /// The tunnels to look at.

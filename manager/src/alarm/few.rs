@@ -23,6 +23,15 @@ impl<K: Ord, V> Few<K, V> {
         Self(list.into_boxed_slice())
     }
 
+    /// The same keys with values made of those here; `None` where `f` has none for one of them.
+    pub(super) fn try_map(&self, f: impl Fn(&K, &V) -> Option<V>) -> Option<Self>
+    where
+        K: Clone,
+    {
+        let items = self.0.iter().map(|(key, value)| Some((key.clone(), f(key, value)?)));
+        items.collect::<Option<Box<[_]>>>().map(Self)
+    }
+
     /// The value of a key.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where

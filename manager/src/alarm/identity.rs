@@ -8,7 +8,7 @@ use proto::ids::{AgentId, PublicKey};
 
 use super::facts::Facts;
 use super::{Finding, Proof, Rule, Severity};
-use crate::topology::Place;
+use crate::topology::{FoldMap, Place};
 
 pub(super) const RULES: &[Rule] = &[private_key, tunnel_ip, agent_id, hostname, mac];
 /// Those that look at much of each host: not at every evaluation in a large fleet.
@@ -194,7 +194,7 @@ fn sights<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = ((&'f str, IpAddr), 
 
 fn ip_conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     // By LAN, which is known by its gateway's address; one that several LANs have names none.
-    let mut first: HashMap<(&str, IpAddr), &str> = HashMap::new();
+    let mut first: FoldMap<(&str, IpAddr), &str> = FoldMap::default();
     let mut disputed: BTreeSet<(&str, IpAddr)> = BTreeSet::new();
     for (place, view) in sights(facts) {
         if *first.entry(place).or_insert(view.1) != view.1 {

@@ -199,11 +199,12 @@ pub fn evaluate(
     recall::add(&mut recalled, &facts, &mut found);
     found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
     found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
+    let parts = is_mesh_due.then(|| facts.parts().clone());
     let known = state.ids().chain(agents.keys().copied()).collect();
     let moment = Moment { now, dark: setting.dark, known, warming: false };
     watches.recalled = recalled;
-    if is_mesh_due {
-        watches.note_mesh(now, state, &moment.dark, tally.up);
+    if let Some(parts) = parts {
+        watches.note_mesh(now, parts, &moment.dark, tally.up);
     }
     (found, moment)
 }

@@ -16,7 +16,7 @@ const LEAST_TUNNELS: usize = 4;
 const LEAST_HOSTS: usize = 4;
 
 fn partition(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let part_of = facts.state.parts();
+    let part_of = facts.parts();
     // By mesh, the parts that its hosts are in now; those alone have no part.
     let mut parts: BTreeMap<u32, BTreeMap<Option<usize>, Vec<AgentId>>> = BTreeMap::new();
     for glance in facts.state.glances().filter(|glance| glance.fresh) {

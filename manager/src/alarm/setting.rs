@@ -1,12 +1,13 @@
 //! What holds for the whole fleet at one moment: who reports, how the manager fares, who shares a name.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use proto::ids::AgentId;
 
 use super::watch::Watches;
 use crate::fleet::Fleet;
-use crate::topology::{AgentSet, State, Tally};
+use crate::topology::{AgentSet, FoldMap, State, Tally};
 
 /// Intervals without a word after which an agent is offline, and the grace beside (ms): as the list
 /// of agents has it.
@@ -106,6 +107,7 @@ pub struct Setting<'a> {
     pub dark: AgentSet,
     /// Names that several hosts have, and those of them that report.
     pub namesakes: HashMap<&'a str, Vec<AgentId>>,
+    parts: OnceCell<FoldMap<AgentId, usize>>,
 }
 
 impl<'a> Setting<'a> {
@@ -134,6 +136,12 @@ impl<'a> Setting<'a> {
             manager,
             dark: state.dark(),
             namesakes: state.namesakes(),
+            parts: OnceCell::new(),
         }
+    }
+
+    /// See [`State::parts`], which takes a while.
+    pub fn parts(&self) -> &FoldMap<AgentId, usize> {
+        self.parts.get_or_init(|| self.state.parts())
     }
 }

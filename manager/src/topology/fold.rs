@@ -7,8 +7,8 @@ use proto::ids::{AgentId, Cidr};
 
 use super::excerpt::EdgeRef;
 
-/// A map keyed by our own indices.
-pub(super) type FoldMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fold>>;
+/// A map keyed by our own indices, or by what agents report.
+pub type FoldMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fold>>;
 /// A set of our own indices.
 pub(super) type FoldSet<K> = std::collections::HashSet<K, BuildHasherDefault<Fold>>;
 /// A set of agents that we know.

@@ -68,7 +68,7 @@ pub use build::{Outside, Structure};
 pub use diff::{Changes, Event, apply, diff, replay};
 pub use evidence::Evidence;
 pub use excerpt::{EdgeRef, Excerpt, LIVE_S};
-pub use fold::{AgentSet, RefSet};
+pub use fold::{AgentSet, FoldMap, RefSet};
 pub use health::{Tally, Touched};
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
 pub use link::{Link, LinkHalf, PeerId};
@@ -86,7 +86,7 @@ pub use view::{Edge, Half, Mesh, MeshKind, Nat, NatKind, Node, Site, Topology, U
 use crate::counts::Counts;
 use edge::EdgeKey;
 use edges::Edges;
-use fold::{FoldMap, FoldSet};
+use fold::FoldSet;
 use health::Health;
 use index::Index;
 use record::{Agent, AgentIx};

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use proto::ids::{AgentId, Cidr, PublicKey};
 
 use super::edge::Far;
-use super::fold::AgentSet;
+use super::fold::{AgentSet, FoldMap};
 use super::record::{Agent, AgentIx, Device, Half, mac_text, parse_mac};
 use super::shape::{EdgeState, Layer};
 use super::view::NatKind;
@@ -226,7 +226,7 @@ impl State {
 
     /// The part of the map that each agent is in, the largest 0; agents without a working edge in none.
     #[must_use]
-    pub fn parts(&self) -> HashMap<AgentId, usize> {
+    pub fn parts(&self) -> FoldMap<AgentId, usize> {
         let (components, _) = mesh::components(self);
         components.into_iter().filter_map(|(ix, part)| Some((self.agent(ix)?.id, part))).collect()
     }

@@ -196,12 +196,30 @@ pub(super) fn device_watch(
         watch.is_kernel = interface.driver_kind.as_deref() == Some("wireguard");
         watch.count_nic(&interface.counters);
     }
-    let peers = (0..).zip(&device.peers).map(|(place, peer)| {
-        let before = old.and_then(|old| old.peers.get(&peer.public_key));
-        (peer.public_key, peer_watch(before, place, peer, moment))
+    watch.peers = old.and_then(|old| same_peers(&old.peers, device, moment)).unwrap_or_else(|| {
+        let peers = (0..).zip(&device.peers).map(|(place, peer)| {
+            let before = old.and_then(|old| old.peers.get(&peer.public_key));
+            (peer.public_key, peer_watch(before, place, peer, moment))
+        });
+        Few::of(peers)
     });
-    watch.peers = Few::of(peers);
     watch
+}
+
+/// What is to be remembered of a device's peers where they are the same as before and stand where they stood,
+/// as they most often do: then none is to be looked for. `None` where they are not.
+fn same_peers(
+    old: &Few<PublicKey, PeerWatch>,
+    device: &WireGuardDevice,
+    moment: &Moment,
+) -> Option<Few<PublicKey, PeerWatch>> {
+    if old.len() != device.peers.len() {
+        return None;
+    }
+    old.try_map(|key, before| {
+        let peer = device.peers.get(usize::from(before.place)).filter(|peer| peer.public_key == *key)?;
+        Some(peer_watch(Some(before), before.place, peer, moment))
+    })
 }
 
 impl DeviceWatch {
@@ -255,6 +273,7 @@ fn peer_watch(old: Option<&PeerWatch>, place: u16, peer: &WireGuardPeer, moment:
         take_allowed(&mut watch, old, moment.now);
     }
     if let (Some(was), Some(is)) = (&old.endpoint, &watch.endpoint)
+        && was != is
         && host_of(was) != host_of(is)
     {
         let past = watch.past.get_or_insert_default();

@@ -23,7 +23,7 @@ use self::stray::{stray_prefixes, stray_routes};
 use super::few::Few;
 use super::recall::Recalled;
 use crate::counts::Counts;
-use crate::topology::{AgentSet, Receipt, State};
+use crate::topology::{AgentSet, FoldMap, Receipt, State};
 
 /// How long changes are remembered (ms): the window in which flapping is counted.
 const WINDOW: i64 = 15 * 60_000;
@@ -189,14 +189,14 @@ impl Watches {
 
     /// Takes how the mesh is at a moment: the connected part that each agent that reports is in, and how
     /// many tunnels are up.
-    pub fn note_mesh(&mut self, now: i64, state: &State, dark: &AgentSet, up: usize) {
+    pub fn note_mesh(&mut self, now: i64, parts: FoldMap<AgentId, usize>, dark: &AgentSet, up: usize) {
         let hour = now / 3_600_000;
         if self.most_up[0].0 != hour {
             let before = if self.most_up[0].0 == hour - 1 { self.most_up[0] } else { (hour - 1, 0) };
             self.most_up = [(hour, 0), before];
         }
         self.most_up[0].1 = self.most_up[0].1.max(up);
-        let mut parts: Vec<(AgentId, usize)> = state.parts().into_iter().collect();
+        let mut parts: Vec<(AgentId, usize)> = parts.into_iter().collect();
         parts.retain(|(agent, _)| !dark.contains(agent));
         parts.sort_unstable();
         let of_the_largest = parts.iter().find(|(_, part)| *part == 0).map(|(agent, _)| *agent);

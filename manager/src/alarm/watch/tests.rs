@@ -187,6 +187,11 @@ proptest! {
                 prop_assert_eq!(&noted.agents, &counted.agents);
                 prop_assert_eq!(&noted.old_keys, &counted.old_keys);
                 prop_assert_eq!(&noted.new_old_keys, &counted.new_old_keys);
+                prop_assert_eq!(&noted.restless, &counted.restless);
+                for later in [now, now + 60_000, now + WINDOW, now + GAP_WINDOW + 1] {
+                    let odd = noted.iter().filter(|(_, watch)| watch.is_odd(later)).map(|(id, _)| id);
+                    prop_assert!(counted.odd(later).eq(odd), "those that are odd are looked for among the restless");
+                }
                 last.clone_from(&report);
             }
         }

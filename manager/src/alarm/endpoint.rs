@@ -180,11 +180,11 @@ fn nat(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let Some(nat) = host.node.nat.as_ref().filter(|nat| nat.kind != NatKind::None) else { continue };
         let name = facts.name(id);
         let proofs = || {
-            nat.evidence.iter().take(3).map(|said| super::Proof {
+            facts.state.nat_evidence(id).into_iter().take(3).map(|said| super::Proof {
                 agent: Some(said.agent),
                 observed_at: Some(said.observed_at),
-                field: said.field.clone(),
-                text: said.text.clone(),
+                field: said.field,
+                text: said.text,
             })
         };
         let new = |code| Finding::new(code, id.to_string()).of([id]).every(watch.interval_s).proof(proofs());

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use proto::ids::AgentId;
 
 use super::edge::{EdgeKey, Far};
+use super::evidence::Evidence;
 use super::fold::{FoldSet, RefSet};
 use super::record::{Agent, AgentIx, Half, NEVER};
 use super::shape::Layer;
@@ -32,7 +33,7 @@ pub struct Excerpt<'a> {
 
 impl State {
     /// The nodes of some agents, of those at the other ends of their edges, and at the ends of some edges. What is
-    /// known of NAT is not told of the last.
+    /// known of NAT is not told of the last, and its evidence of none: see [`State::nat_evidence`].
     #[must_use]
     pub fn nodes_around(&self, agents: &[AgentId], edges: &[EdgeRef]) -> HashMap<AgentId, Node> {
         let asked: FoldSet<AgentIx> = agents.iter().filter_map(|id| self.find(*id)).collect();
@@ -43,7 +44,7 @@ impl State {
         shown.extend(&around);
         let nodes = shown.into_iter().filter_map(|ix| {
             let agent = self.agent(ix)?;
-            let nat = around.contains(&ix).then(|| nat::of(self, ix, asked.contains(&ix))).flatten();
+            let nat = around.contains(&ix).then(|| nat::of(self, ix, false)).flatten();
             let node = Node {
                 shape: render::agent_shape(agent, &self.index.keys),
                 observed_at: Some(agent.observed_at()),
@@ -55,6 +56,13 @@ impl State {
             Some((agent.id, node))
         });
         nodes.collect()
+    }
+
+    /// What an agent's peers say of its NAT: many words, that few ask for.
+    #[must_use]
+    pub fn nat_evidence(&self, id: AgentId) -> Vec<Evidence> {
+        let seen = self.find(id).and_then(|ix| nat::of(self, ix, true));
+        seen.map(|seen| seen.nat.evidence).unwrap_or_default()
     }
 
     /// The view of some agents and edges alone, with nodes that are known.

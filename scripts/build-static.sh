@@ -31,10 +31,11 @@ case $crate in
     agent) profile=small size_flags="-C force-frame-pointers=yes" ;;
     manager)
         profile=release size_flags=""
-        # What rusqlite turns on and nobody here asks for: full-text and spatial indexes and the like.
+        # Without what rusqlite turns on and nobody here asks for: full-text and spatial indexes and the like. With
+        # what .cargo/config.toml asks for, which this takes the place of.
         export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5
             -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_DBSTAT_VTAB
-            -USQLITE_ENABLE_LOAD_EXTENSION -DSQLITE_OMIT_LOAD_EXTENSION"
+            -USQLITE_ENABLE_LOAD_EXTENSION -DSQLITE_OMIT_LOAD_EXTENSION -DHAVE_FDATASYNC=1"
         ;;
 esac
 base=${CARGO_TARGET_DIR:-target}

@@ -18,6 +18,9 @@ use proto::ids::BootId;
 #[expect(dead_code, reason = "its own measurements")]
 mod fleet;
 
+/// Bytes that an answer may have: what a machine of 2 GB gives it.
+const ROOM: usize = 24 << 20;
+
 #[expect(clippy::print_stdout, reason = "its output is what it is for")]
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,12 +33,12 @@ fn main() {
     println!("{agents} agents with {peers} peers each, {} edges", atlas.state().edge_count());
     let now = fleet::START + 5000;
     let answers: [(&str, &dyn Fn() -> Vec<u8>); 3] = [
-        ("brief", &|| brief::now(&atlas).1.unwrap_or_default()),
+        ("brief", &|| brief::now(&atlas, ROOM).1.unwrap_or_default()),
         ("metrics", &|| {
             let agents = agent::list(&fleet, now);
             let links = Links::new(&atlas, &agents);
             let all = Parts::read(None).unwrap_or_default();
-            metrics::render(all, Some(&agents), Some(&links), None, None).into_bytes()
+            metrics::render(ROOM, all, Some(&agents), Some(&links), None, None).into_bytes()
         }),
         ("agents", &|| serde_json::to_vec(&agent::list(&fleet, now)).unwrap_or_default()),
     ];

@@ -115,6 +115,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         })
         .collect();
     let counters: Arc<OnceLock<_>> = Arc::default();
+    let buffered = process::buffered(process::memory());
     let context = Arc::new(Context {
         config: config.clone(),
         writer: writer.clone(),
@@ -130,6 +131,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         refusals,
         admin,
         gate: Arc::clone(&counters),
+        answer_max: buffered / 4 * 3,
         started,
     });
     log::info!(
@@ -139,7 +141,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         address(config)
     );
 
-    let limits = Limits { body: ENVELOPE_MAX, ..Limits::default() }.capped_for(nofile);
+    let limits = Limits { body: ENVELOPE_MAX, buffered, ..Limits::default() }.capped_for(nofile);
     let handler = move |request, reply| handle(&context, request, reply);
     let gate = Gate::new(limits, handler).with_refusals(reply::refusal);
     let _ = counters.set(gate.counters());

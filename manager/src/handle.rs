@@ -66,6 +66,8 @@ pub struct Context {
     pub admin: admin::Admin,
     /// The gate's counters, once it runs.
     pub gate: Arc<OnceLock<Arc<Counters>>>,
+    /// Bytes of one answer at most: three quarters of what the gate holds for all clients together.
+    pub answer_max: usize,
     /// When the manager started (ms).
     pub started: i64,
 }
@@ -168,7 +170,9 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
         let structure = context.readers.read(|db| map::structure_at(db, at))?;
         let tag = format!("{at}-{}", structure.event.unwrap_or(0));
         return Ok(match query.detail {
-            Detail::Brief => brief_map(&format!("{tag}-b"), brief::past(&structure)),
+            Detail::Brief => {
+                brief_map(context, &format!("{tag}-b"), brief::past(&structure, context.answer_max))
+            }
             Detail::Full | Detail::Structure => reply::tagged(&tag, &structure),
         });
     }
@@ -193,8 +197,8 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
         }
         Detail::Brief => {
             drop(state);
-            let (version, json) = brief::now(&context.atlas);
-            brief_map(&MapQuery::brief_tag(version, context.started), json)
+            let (version, json) = brief::now(&context.atlas, context.answer_max);
+            brief_map(context, &MapQuery::brief_tag(version, context.started), json)
         }
         Detail::Full => {
             let view = state.view(true);
@@ -204,10 +208,11 @@ fn topology(context: &Context, query: &MapQuery, known: Option<&str>) -> Result<
     })
 }
 
-fn brief_map(tag: &str, json: Result<Vec<u8>, brief::TooLarge>) -> Answer {
+fn brief_map(context: &Context, tag: &str, json: Result<Vec<u8>, brief::TooLarge>) -> Answer {
     let hint = "ask for a part of it: GET /status/export/netjson?state=down";
+    let text = || format!("the map is larger than {} MiB", context.answer_max >> 20);
     json.map_or_else(
-        |brief::TooLarge| reply::problem(507, "too_large", "the map is larger than 30 MiB", hint),
+        |brief::TooLarge| reply::problem(507, "too_large", &text(), hint),
         |json| reply::tagged_json(tag, json),
     )
 }

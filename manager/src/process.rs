@@ -23,6 +23,13 @@ pub fn memory() -> Option<usize> {
     memory_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
+/// Bytes that all clients' requests and answers may take together on a machine with so much memory: a 64th of it, and
+/// at least 32 MiB, as the map of some 100,000 edges is as large.
+#[must_use]
+pub fn buffered(memory: Option<usize>) -> usize {
+    (memory.unwrap_or(0) / 64).max(32 << 20)
+}
+
 fn memory_of(meminfo: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_ascii_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
@@ -76,6 +83,9 @@ mod tests {
         assert_eq!((found.cpu_s, found.resident_bytes), (Some(2.0), Some(1 << 20)));
         assert_eq!((found.threads, found.max_fds), (Some(9), Some(1024)));
         assert_eq!(Process::parse("", "", "Max open files unlimited"), Process::default());
+        assert_eq!(buffered(None), 32 << 20);
+        assert_eq!(buffered(Some(1 << 30)), 32 << 20);
+        assert_eq!(buffered(Some(8 << 30)), 128 << 20);
         assert_eq!(memory_of("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
         assert_eq!(memory_of("MemTotal: much"), None);
         let own = Process::read();

@@ -142,7 +142,7 @@ fn all_metrics(state: State, agents: &AgentList) -> String {
     let atlas = Atlas::from(state);
     let links = Links::new(&atlas, agents);
     let all = Parts::read(None).unwrap();
-    metrics::render(all, Some(agents), Some(&links), Some(&alarms), Some(&own()))
+    metrics::render(24 << 20, all, Some(agents), Some(&links), Some(&alarms), Some(&own()))
 }
 
 fn golden(name: &str, found: &str) {

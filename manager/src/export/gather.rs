@@ -16,9 +16,6 @@ use crate::store::{self, alarms, outbox};
 use crate::view::agent::{self, AgentList};
 use crate::view::map;
 
-/// Bytes of one answer at most: the gate holds 32 MiB for all clients together.
-const SIZE_MAX: usize = 24 << 20;
-
 /// The map in a format; `known` is the tag of what the client has.
 ///
 /// # Errors
@@ -58,7 +55,7 @@ pub fn map(
             (csv::links(&picture), csv::MEDIA_TYPE, "attachment; filename=\"kattila-links.csv\"")
         }
     };
-    if text.len() > SIZE_MAX {
+    if text.len() > context.answer_max {
         let size = format!("the map is {} MiB in this format", text.len() >> 20);
         return Ok(reply::problem(
             507,
@@ -94,7 +91,8 @@ pub fn metrics(context: &Context, parts: Parts, now: i64) -> Result<Answer, Stor
     let own = parts.manager.then(|| own(context)).transpose()?;
     let links = agents.as_ref().filter(|_| of_links).map(|agents| Links::new(&context.atlas, agents));
     let fleet = agents.as_ref().filter(|_| parts.fleet);
-    let text = metrics::render(parts, fleet, links.as_ref(), alarms.as_deref(), own.as_ref());
+    let text =
+        metrics::render(context.answer_max, parts, fleet, links.as_ref(), alarms.as_deref(), own.as_ref());
     Ok(Answer::new(200, prometheus::MEDIA_TYPE, text).with_header("Cache-Control", "no-store"))
 }
 

@@ -16,10 +16,6 @@ use crate::query::{BadParameter, Query};
 use crate::store::writer::WriterHealth;
 use crate::view::agent::{AgentList, AgentView};
 
-/// Bytes of one answer at most; the gate holds 32 MiB for all clients together. Links go first, and of a fleet of
-/// tens of thousands what each agent tells, family by family.
-const SIZE_MAX: usize = 24 << 20;
-
 /// Which parts of the metrics are asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each part")]
@@ -92,9 +88,11 @@ pub type AlarmCount = (String, String, String, i64);
 /// Makes a part of links that has so many bytes of room.
 type Walk<'a> = fn(&Links<'a>, usize) -> Part;
 
-/// The whole answer, of the parts that are given; of `links` those that are asked for.
+/// The whole answer of at most `room` bytes, of the parts that are given; of `links` those that are asked for. What
+/// finds no room is left out: links first, and of a large fleet what is told of its agents last.
 #[must_use]
 pub fn render(
+    room: usize,
     parts: Parts,
     fleet: Option<&AgentList>,
     links: Option<&Links<'_>>,
@@ -110,7 +108,7 @@ pub fn render(
         "Samples left out of this answer as it would be too large, by part; ask for ?only=links and ?only=wireguard \
          by themselves.",
     );
-    let agents_left_out = fleet.map_or(0, |list| agents(list, &mut page));
+    let agents_left_out = fleet.map_or(0, |list| agents(list, room, &mut page));
     if agents_left_out > 0 {
         left_out.add(&[("part", "fleet")], agents_left_out);
     }
@@ -118,7 +116,7 @@ pub fn render(
         let each: [(&str, bool, Walk<'_>); 2] =
             [("links", parts.links, Links::edges), ("wireguard", parts.wireguard, Links::wireguard)];
         for (name, _, of) in each.into_iter().filter(|(_, asked, _)| *asked) {
-            let found = of(links, SIZE_MAX.saturating_sub(page.size())).families();
+            let found = of(links, room.saturating_sub(page.size())).families();
             left_out.add(&[("part", name)], found.as_ref().err().copied().unwrap_or(0));
             page.extend(found.unwrap_or_default());
         }
@@ -137,10 +135,10 @@ fn alarm_counts(counts: &[AlarmCount]) -> Family {
 }
 
 /// Adds the families of agents that there is room for, and tells how many samples the others have.
-fn agents(list: &AgentList, page: &mut Page) -> usize {
+fn agents(list: &AgentList, room: usize, page: &mut Page) -> usize {
     let mut left_out = 0;
     let mut add = |family: Family, fill: &dyn Fn(&mut Part)| {
-        let mut part = Part::new(vec![family], SIZE_MAX.saturating_sub(page.size()));
+        let mut part = Part::new(vec![family], room.saturating_sub(page.size()));
         fill(&mut part);
         match part.families() {
             Ok(families) => page.extend(families),

@@ -11,9 +11,6 @@ use crate::atlas::Atlas;
 use crate::topology::{BriefEdge, BriefNode, Edge, Mesh, Node, Outside, Site, State};
 use crate::turns::{Resettled, Turns};
 
-/// Bytes of one answer at most: the gate holds 32 MiB for all clients together.
-const SIZE_MAX: usize = 30 << 20;
-
 /// Bytes that an edge takes at least: one of the relay layer.
 const EDGE_MIN: usize = 150;
 
@@ -25,18 +22,19 @@ const STEP: usize = 4096;
 pub struct TooLarge;
 
 /// The map as it is, for drawing, as JSON: which version of the map, `at`, `nodes` and `edges`, each by id,
-/// `sites` of agents that the internet sees at one address, and `meshes` of agents joined by WireGuard edges.
-pub fn now(atlas: &Atlas) -> (u64, Result<Vec<u8>, TooLarge>) {
+/// `sites` of agents that the internet sees at one address, and `meshes` of agents joined by WireGuard edges. It may
+/// have `room` bytes.
+pub fn now(atlas: &Atlas, room: usize) -> (u64, Result<Vec<u8>, TooLarge>) {
     atlas.in_turns(|turns| {
         let version = turns.step()?.version();
-        Ok((version, written(turns)?))
+        Ok((version, written(turns, room)?))
     })
 }
 
-fn written(turns: &mut Turns<'_>) -> Result<Result<Vec<u8>, TooLarge>, Resettled> {
+fn written(turns: &mut Turns<'_>, room: usize) -> Result<Result<Vec<u8>, TooLarge>, Resettled> {
     let state = turns.step()?;
     let at = state.now();
-    if state.edge_count() > SIZE_MAX / EDGE_MIN {
+    if state.edge_count() > room / EDGE_MIN {
         return Ok(Err(TooLarge));
     }
     let mut outside = Outside::default();
@@ -53,7 +51,7 @@ fn written(turns: &mut Turns<'_>) -> Result<Result<Vec<u8>, TooLarge>, Resettled
         members.map(|id| (*id, site.address))
     });
     let addresses: HashMap<AgentId, IpAddr> = of_site.collect();
-    let mut json = Text::new(at);
+    let mut json = Text::new(at, room);
     let mut spots = outline.spots().peekable();
     json.list("nodes");
     while spots.peek().is_some() {
@@ -78,14 +76,15 @@ fn written(turns: &mut Turns<'_>) -> Result<Result<Vec<u8>, TooLarge>, Resettled
     Ok(json.end(&sites, &meshes))
 }
 
-/// The map of a past moment, for drawing, as JSON; its sites and meshes are not known.
+/// The map of a past moment, for drawing, as JSON of `room` bytes at most; its sites and meshes are not
+/// known.
 ///
 /// # Errors
 /// When it is too large to be sent.
-pub fn past(structure: &Structure) -> Result<Vec<u8>, TooLarge> {
+pub fn past(structure: &Structure, room: usize) -> Result<Vec<u8>, TooLarge> {
     let places: HashMap<&str, usize> =
         structure.nodes.iter().enumerate().map(|(place, node)| (node.id.as_str(), place)).collect();
-    let mut json = Text::new(structure.at);
+    let mut json = Text::new(structure.at, room);
     json.list("nodes");
     for node in &structure.nodes {
         json.item(&BriefNode::of(node));
@@ -105,11 +104,13 @@ struct Text {
     json: Vec<u8>,
     /// Whether nothing is in the list yet.
     empty: bool,
+    /// Bytes that it may have.
+    room: usize,
 }
 
 impl Text {
-    fn new(at: i64) -> Self {
-        Self { json: format!("{{\"at\":{at}").into_bytes(), empty: true }
+    fn new(at: i64, room: usize) -> Self {
+        Self { json: format!("{{\"at\":{at}").into_bytes(), empty: true, room }
     }
 
     /// Begins a list, and ends the one before.
@@ -128,7 +129,7 @@ impl Text {
     }
 
     fn is_too_large(&self) -> bool {
-        self.json.len() > SIZE_MAX
+        self.json.len() > self.room
     }
 
     fn end(mut self, sites: &[Site], meshes: &[Mesh]) -> Result<Vec<u8>, TooLarge> {

@@ -1,9 +1,10 @@
 //! Measures the topology at 10,000 agents with 20 peers each: time per report, full recomputation,
 //! view, memory. `cargo run --release -p manager --example topology_bench [AGENTS [PEERS]]`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kattila_manager::topology::{Receipt, State};
+use nix::time::{ClockId, clock_gettime};
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
 use proto::report::{
     Counters, IFF_UP, Interface, InterfaceKind, Neighbour, NeighbourState, Report, Route, RouteKind,
@@ -233,10 +234,8 @@ fn mac(number: u32) -> String {
 
 /// Processor time of this thread: the machine may be busy with other things.
 pub(crate) fn cpu() -> Duration {
-    static STARTED: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
-    nanoseconds.map_or_else(|| STARTED.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or_else(|why| panic!("the clock of this thread: {why}"), Duration::from)
 }
 
 pub(crate) fn resident_kb() -> u64 {

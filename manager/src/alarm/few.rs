@@ -23,15 +23,6 @@ impl<K: Ord, V> Few<K, V> {
         Self(list.into_boxed_slice())
     }
 
-    /// The same keys with values made of those here; `None` where `f` has none for one of them.
-    pub(super) fn try_map(&self, f: impl Fn(&K, &V) -> Option<V>) -> Option<Self>
-    where
-        K: Clone,
-    {
-        let items = self.0.iter().map(|(key, value)| Some((key.clone(), f(key, value)?)));
-        items.collect::<Option<Box<[_]>>>().map(Self)
-    }
-
     /// The value of a key.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
@@ -39,6 +30,14 @@ impl<K: Ord, V> Few<K, V> {
     {
         let place = self.0.binary_search_by(|item| item.0.borrow().cmp(key)).ok()?;
         Some(&self.0[place].1)
+    }
+
+    pub(super) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let place = self.0.binary_search_by(|item| item.0.borrow().cmp(key)).ok()?;
+        Some(&mut self.0[place].1)
     }
 
     /// All items.

@@ -167,9 +167,9 @@ impl Rise {
 }
 
 /// What is to be remembered of a device that stands at `place` in a report's list, and whose
-/// interface, if there, at `nic.0` in that of interfaces.
+/// interface, if there, at `nic.0` in that of interfaces. Of what was remembered the peers are taken over.
 pub(super) fn device_watch(
-    old: Option<&DeviceWatch>,
+    old: Option<&mut DeviceWatch>,
     (place, device): (u16, &WireGuardDevice),
     nic: Option<(u16, &Interface)>,
     moment: &Moment,
@@ -181,7 +181,7 @@ pub(super) fn device_watch(
         nic: nic.map(|(place, _)| place),
         ..DeviceWatch::default()
     };
-    if let Some(old) = old {
+    if let Some(old) = &old {
         watch.key_changed = old.key_changed;
         watch.port_changed = old.port_changed;
         if let (Some(was), true) = (old.key, device.public_key.is_some() && old.key != device.public_key) {
@@ -196,30 +196,39 @@ pub(super) fn device_watch(
         watch.is_kernel = interface.driver_kind.as_deref() == Some("wireguard");
         watch.count_nic(&interface.counters);
     }
-    watch.peers = old.and_then(|old| same_peers(&old.peers, device, moment)).unwrap_or_else(|| {
-        let peers = (0..).zip(&device.peers).map(|(place, peer)| {
-            let before = old.and_then(|old| old.peers.get(&peer.public_key));
-            (peer.public_key, peer_watch(before, place, peer, moment))
-        });
-        Few::of(peers)
-    });
+    watch.peers = follow_peers(old.map(|old| std::mem::take(&mut old.peers)), device, moment);
     watch
 }
 
-/// What is to be remembered of a device's peers where they are the same as before and stand where they stood,
-/// as they most often do: then none is to be looked for. `None` where they are not.
-fn same_peers(
-    old: &Few<PublicKey, PeerWatch>,
+/// What is to be remembered of a device's peers. Most often they are those of before and stand where they stood:
+/// then none is to be looked for, and what is equal stays where it is.
+fn follow_peers(
+    old: Option<Few<PublicKey, PeerWatch>>,
     device: &WireGuardDevice,
     moment: &Moment,
-) -> Option<Few<PublicKey, PeerWatch>> {
-    if old.len() != device.peers.len() {
-        return None;
+) -> Few<PublicKey, PeerWatch> {
+    let mut old = old.unwrap_or_default();
+    let reported = |place: u16| device.peers.get(usize::from(place));
+    let is_same = |(key, peer): (&PublicKey, &PeerWatch)| {
+        reported(peer.place).is_some_and(|reported| reported.public_key == *key)
+    };
+    if old.len() == device.peers.len() && old.iter().all(is_same) {
+        for peer in old.values_mut() {
+            if let Some(reported) = reported(peer.place) {
+                peer.follow(reported, moment);
+            }
+        }
+        return old;
     }
-    old.try_map(|key, before| {
-        let peer = device.peers.get(usize::from(before.place)).filter(|peer| peer.public_key == *key)?;
-        Some(peer_watch(Some(before), before.place, peer, moment))
-    })
+    let peers = (0..).zip(&device.peers).map(|(place, peer)| {
+        let watch = old.get(&peer.public_key).map(|before| {
+            let mut watch = PeerWatch { place, ..before.clone() };
+            watch.follow(peer, moment);
+            watch
+        });
+        (peer.public_key, watch.unwrap_or_else(|| PeerWatch::new(place, peer, moment)))
+    });
+    Few::of(peers)
 }
 
 impl DeviceWatch {
@@ -255,38 +264,57 @@ impl DeviceWatch {
     }
 }
 
-fn peer_watch(old: Option<&PeerWatch>, place: u16, peer: &WireGuardPeer, moment: &Moment) -> PeerWatch {
-    let counts = PeerCounts::of(peer);
-    let mut watch = PeerWatch {
-        allowed: peer.allowed_ips.as_slice().into(),
-        endpoint: peer.endpoint.as_deref().map(Box::from),
-        place,
-        ..PeerWatch::default()
-    };
-    let Some(old) = old else {
-        watch.handshake_at = moment.handshake_at(counts.handshake_age_s);
-        (watch.rx, watch.tx) = (counts.rx_bytes, counts.tx_bytes);
-        return watch;
-    };
-    watch.past.clone_from(&old.past);
-    if old.allowed != watch.allowed {
-        take_allowed(&mut watch, old, moment.now);
-    }
-    if let (Some(was), Some(is)) = (&old.endpoint, &watch.endpoint)
-        && was != is
-        && host_of(was) != host_of(is)
-    {
-        let past = watch.past.get_or_insert_default();
-        past.moved = Some((moment.now, was.clone()));
-        push(&mut past.moves, moment.now);
-    }
-    (watch.handshake_at, watch.churn, watch.rx, watch.tx) = (old.handshake_at, old.churn, old.rx, old.tx);
-    (watch.sending, watch.deaf, watch.busy, watch.quiet) = (old.sending, old.deaf, old.busy, old.quiet);
-    watch.count(&counts, moment);
-    watch
-}
-
 impl PeerWatch {
+    fn new(place: u16, peer: &WireGuardPeer, moment: &Moment) -> Self {
+        let counts = PeerCounts::of(peer);
+        Self {
+            allowed: peer.allowed_ips.as_slice().into(),
+            endpoint: peer.endpoint.as_deref().map(Box::from),
+            handshake_at: moment.handshake_at(counts.handshake_age_s),
+            rx: counts.rx_bytes,
+            tx: counts.tx_bytes,
+            place,
+            ..Self::default()
+        }
+    }
+
+    /// Takes what a report says that follows on another.
+    fn follow(&mut self, peer: &WireGuardPeer, moment: &Moment) {
+        if *self.allowed != *peer.allowed_ips {
+            let was = std::mem::replace(&mut self.allowed, peer.allowed_ips.as_slice().into());
+            self.note_allowed(was, moment.now);
+        }
+        if self.endpoint.as_deref() != peer.endpoint.as_deref() {
+            let was = std::mem::replace(&mut self.endpoint, peer.endpoint.as_deref().map(Box::from));
+            self.note_endpoint(was, moment.now);
+        }
+        self.count(&PeerCounts::of(peer), moment);
+    }
+
+    /// Notes that the AllowedIPs were others, or the same in another order.
+    fn note_allowed(&mut self, before: Box<[Cidr]>, now: i64) {
+        let (mut was, mut is) = (before.to_vec(), self.allowed.to_vec());
+        was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
+        is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
+        if was != is {
+            let past = self.past.get_or_insert_default();
+            let gone = was.iter().filter(|prefix| !is.contains(prefix)).map(|prefix| (*prefix, now));
+            past.lost = gone.take(MOMENTS).collect();
+            past.allowed_changed = Some((now, before));
+        }
+    }
+
+    /// Notes where its packets were sent before.
+    fn note_endpoint(&mut self, before: Option<Box<str>>, now: i64) {
+        if let (Some(was), Some(is)) = (before, &self.endpoint)
+            && host_of(&was) != host_of(is)
+        {
+            let past = self.past.get_or_insert_default();
+            past.moved = Some((now, was));
+            push(&mut past.moves, now);
+        }
+    }
+
     /// Takes the counters of a report that follows on another.
     fn count(&mut self, counts: &PeerCounts, moment: &Moment) {
         if let Some(past) = &mut self.past {
@@ -318,19 +346,6 @@ impl Moment {
     fn handshake_at(&self, age_s: Option<u64>) -> u32 {
         let age_s = age_s.and_then(|age| i64::try_from(age).ok());
         age_s.and_then(|age| u32::try_from((self.observed_at / 1000).checked_sub(age)?).ok()).unwrap_or(0)
-    }
-}
-
-/// Takes AllowedIPs that are others than before, or the same in another order.
-fn take_allowed(watch: &mut PeerWatch, old: &PeerWatch, now: i64) {
-    let (mut was, mut is) = (old.allowed.to_vec(), watch.allowed.to_vec());
-    was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
-    is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
-    if was != is {
-        let past = watch.past.get_or_insert_default();
-        let gone = was.iter().filter(|prefix| !is.contains(prefix)).map(|prefix| (*prefix, now));
-        past.lost = gone.take(MOMENTS).collect();
-        past.allowed_changed = Some((now, old.allowed.clone()));
     }
 }
 

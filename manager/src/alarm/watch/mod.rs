@@ -234,7 +234,8 @@ impl Watches {
 
     /// Takes a report that tells the present.
     pub fn note(&mut self, receipt: &Receipt, report: &Report) {
-        let watch = Watch::build(self.get(receipt.agent), receipt, report);
+        let before = self.agents.get_mut(&receipt.agent).map(Box::as_mut);
+        let watch = Watch::build(before, receipt, report);
         for (name, device) in watch.devices.iter() {
             let Some((at, before)) = device.key_changed.filter(|(at, _)| *at == receipt.received_at) else {
                 continue;
@@ -289,7 +290,9 @@ impl Watch {
                     || self.devices.values().any(|device| device.is_odd(now)))
     }
 
-    fn build(old: Option<&Self>, receipt: &Receipt, report: &Report) -> Self {
+    /// What is to be remembered after a report. What was remembered before loses what can be taken over.
+    fn build(mut before: Option<&mut Self>, receipt: &Receipt, report: &Report) -> Self {
+        let old = before.as_deref();
         let system = &report.system;
         let now = receipt.received_at;
         let own_clock = report.observed_at - report.clock_offset_ms;
@@ -340,12 +343,6 @@ impl Watch {
         }
         watch.take_neighbours(old, report);
         let moment = Moment { now, observed_at: report.observed_at, interval_s: watch.interval_s };
-        let devices = (0..).zip(&system.wireguard).map(|(place, device)| {
-            let nic = (0..).zip(&system.interfaces).find(|(_, interface)| interface.name == device.name);
-            let before = old.and_then(|old| old.devices.get(&device.name));
-            (device.name.clone(), device_watch(before, (place, device), nic, &moment))
-        });
-        watch.devices = Few::of(devices);
         let is_card = |(_, interface): &(u16, &Interface)| {
             matches!(interface.kind, InterfaceKind::Physical | InterfaceKind::Wireless)
         };
@@ -356,6 +353,12 @@ impl Watch {
             (interface.name.clone(), link_watch(before, (place, interface), same, now))
         });
         watch.links = Few::of(links);
+        let devices = (0..).zip(&system.wireguard).map(|(place, device)| {
+            let nic = (0..).zip(&system.interfaces).find(|(_, interface)| interface.name == device.name);
+            let old = before.as_mut().and_then(|before| before.devices.get_mut(&device.name));
+            (device.name.clone(), device_watch(old, (place, device), nic, &moment))
+        });
+        watch.devices = Few::of(devices);
         watch.sum_up();
         watch
     }

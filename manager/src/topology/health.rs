@@ -113,8 +113,11 @@ impl State {
     pub fn tally(&self, touched: &Touched, loss_percent: f64) -> Tally {
         let Health { up, all, unknown, sick, callers } = &self.health;
         let mut troubled: RefSet = sick.iter().map(|key| EdgeRef(*key)).collect();
-        for ix in &touched.reported {
-            self.each_lossy(*ix, loss_percent, |key| {
+        // In order, as agents that came one after the other often have each other as peers.
+        let mut reported: Vec<AgentIx> = touched.reported.iter().copied().collect();
+        reported.sort_unstable();
+        for ix in reported {
+            self.each_lossy(ix, loss_percent, |key| {
                 troubled.insert(EdgeRef(key));
             });
         }

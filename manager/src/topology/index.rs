@@ -1,7 +1,6 @@
 //! Who has what: the look-ups by which one agent's report is joined to another's, and whom a
 //! change of one concerns.
 
-use std::collections::HashMap;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
@@ -10,7 +9,7 @@ use proto::report::InterfaceKind;
 
 use super::edge::is_global;
 use super::few::Few;
-use super::fold::Fold;
+use super::fold::{Fold, FoldMap};
 use super::keys::{KeyIx, Keys};
 use super::overlay;
 use super::owners::Owners;
@@ -24,11 +23,11 @@ pub(super) struct Index {
     /// Addresses of WireGuard devices, by themselves.
     pub(super) tunnel_addresses: Owners<IpAddr>,
     pub(super) hostnames: Owners<Box<str>>,
-    mac_seekers: HashMap<Mac, Few<AgentIx>>,
-    address_owners: HashMap<IpAddr, Few<(AgentIx, Slot)>>,
-    address_seekers: HashMap<IpAddr, Few<AgentIx>>,
-    tunnels: HashMap<TunnelEnds, Few<(AgentIx, Slot)>>,
-    relayed: HashMap<AgentId, Few<AgentIx>>,
+    mac_seekers: FoldMap<Mac, Few<AgentIx>>,
+    address_owners: FoldMap<IpAddr, Few<(AgentIx, Slot)>>,
+    address_seekers: FoldMap<IpAddr, Few<AgentIx>>,
+    tunnels: FoldMap<TunnelEnds, Few<(AgentIx, Slot)>>,
+    relayed: FoldMap<AgentId, Few<AgentIx>>,
 }
 
 type TunnelEnds = (InterfaceKind, IpAddr, IpAddr);
@@ -235,7 +234,7 @@ impl Change {
         }
     }
 
-    fn apply<K: std::hash::Hash + Eq, T: Ord + Copy>(self, map: &mut HashMap<K, Few<T>>, key: K, item: T) {
+    fn apply<K: std::hash::Hash + Eq, T: Ord + Copy>(self, map: &mut FoldMap<K, Few<T>>, key: K, item: T) {
         match self {
             Self::Add => map.entry(key).or_default().insert(item),
             Self::Remove => {

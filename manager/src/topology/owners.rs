@@ -1,23 +1,24 @@
 //! Who has each of some things, and which of the things several agents have.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use super::few::Few;
+use super::fold::FoldMap;
 use super::record::{AgentIx, Slot};
 
 /// Agents, with the place in each, by what they have.
 #[derive(Debug)]
 pub(super) struct Owners<K> {
-    lists: HashMap<K, Few<(AgentIx, Slot)>>,
+    lists: FoldMap<K, Few<(AgentIx, Slot)>>,
     /// What more than one agent has: most often nothing.
     shared: BTreeSet<K>,
 }
 
 impl<K> Default for Owners<K> {
     fn default() -> Self {
-        Self { lists: HashMap::new(), shared: BTreeSet::new() }
+        Self { lists: FoldMap::default(), shared: BTreeSet::new() }
     }
 }
 

@@ -11,8 +11,8 @@ use super::{Finding, Proof, Rule, Severity};
 use crate::topology::{FoldMap, Place};
 
 pub(super) const RULES: &[Rule] = &[private_key, tunnel_ip, agent_id, hostname, mac];
-/// Those that look at much of each host: not at every evaluation in a large fleet.
-pub(super) const RARE: &[Rule] = &[ip_conflict];
+/// Those that look at what each host sees on its LAN.
+pub(super) const LANS: &[Rule] = &[ip_conflict];
 
 /// Of more hosts than this only so many are named.
 const MANY: usize = 10;

@@ -10,9 +10,9 @@ use proto::ids::AgentId;
 
 use super::engine::{Change, Engine, Moment, Silence, Status};
 use super::facts::{ManagerFacts, Reporter, Setting, reporters};
-use super::sieve::Sieve;
+use super::sieve::{Sieve, Sweep};
 use super::watch::Watches;
-use super::{Facts, Finding, local_findings, mesh_findings, recall, whole_findings};
+use super::{Facts, Finding, local_findings, recall, sweep_findings, whole_findings};
 use crate::atlas::Atlas;
 use crate::clock::now_ms;
 use crate::error::StoreError;
@@ -190,21 +190,22 @@ pub fn evaluate(
     let excerpt = state.excerpt(&relayed, &[], &nodes);
     let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
-    let is_mesh_due = sieve.is_mesh_due(now, state.len());
-    if is_mesh_due {
-        sieve.note_mesh(now, &mesh_findings(&facts));
+    let sweeps = sieve.due(now, state.len());
+    for sweep in &sweeps {
+        sieve.note_sweep(*sweep, sweep_findings(*sweep, &facts));
     }
-    found.extend_from_slice(sieve.mesh());
+    found.extend(sieve.swept().cloned());
     let mut recalled = watches.recalled.clone();
     recall::add(&mut recalled, &facts, &mut found);
     found.sort_by(|a, b| (a.code, &a.subject).cmp(&(b.code, &b.subject)));
     found.dedup_by(|later, first| (later.code, &later.subject) == (first.code, &first.subject));
-    let parts = is_mesh_due.then(|| facts.parts().clone());
+    let parts = sweeps.contains(&Sweep::Parts).then(|| facts.parts().clone());
     let known = state.ids().chain(agents.keys().copied()).collect();
     let moment = Moment { now, dark: setting.dark, known, warming: false };
     watches.recalled = recalled;
+    watches.note_up(now, tally.up);
     if let Some(parts) = parts {
-        watches.note_mesh(now, parts, &moment.dark, tally.up);
+        watches.note_mesh(parts, &moment.dark);
     }
     (found, moment)
 }

@@ -8,7 +8,10 @@ use super::facts::Facts;
 use super::{Finding, Rule};
 use crate::topology::Tally;
 
-pub(super) const RULES: &[Rule] = &[partition, edge_count, articulation];
+/// Those that rest on which hosts hang together.
+pub(super) const PARTS: &[Rule] = &[partition, edge_count];
+/// Those that ask what would hang together without a host.
+pub(super) const CUTS: &[Rule] = &[articulation];
 
 /// Fewer tunnels say nothing by half of them being down.
 const LEAST_TUNNELS: usize = 4;

@@ -46,6 +46,7 @@ pub mod watch;
 mod wireguard;
 
 pub use facts::Facts;
+use sieve::Sweep;
 
 /// Least room on the database's disk: bytes.
 pub const DISK_ROOM: u64 = 200 << 20;
@@ -208,10 +209,15 @@ fn whole_findings(facts: &Facts<'_>) -> Vec<Finding> {
     found_by(facts, &[identity::RULES, host::WHOLE, delivery::RULES, manager::RULES])
 }
 
-/// What the rules find that look at much of all hosts, or at the mesh as a whole.
+/// What the rules of one sweep find.
 #[must_use]
-fn mesh_findings(facts: &Facts<'_>) -> Vec<Finding> {
-    found_by(facts, &[identity::RARE, mesh::RULES])
+fn sweep_findings(sweep: Sweep, facts: &Facts<'_>) -> Vec<Finding> {
+    let rules = match sweep {
+        Sweep::Parts => mesh::PARTS,
+        Sweep::Cuts => mesh::CUTS,
+        Sweep::Lans => identity::LANS,
+    };
+    found_by(facts, &[rules])
 }
 
 fn found_by(facts: &Facts<'_>, families: &[&[Rule]]) -> Vec<Finding> {

@@ -187,15 +187,18 @@ impl Watches {
         self.mesh_of.remove(&id);
     }
 
-    /// Takes how the mesh is at a moment: the connected part that each agent that reports is in, and how
-    /// many tunnels are up.
-    pub fn note_mesh(&mut self, now: i64, parts: FoldMap<AgentId, usize>, dark: &AgentSet, up: usize) {
+    /// Takes how many tunnels are up at a moment.
+    pub fn note_up(&mut self, now: i64, up: usize) {
         let hour = now / 3_600_000;
         if self.most_up[0].0 != hour {
             let before = if self.most_up[0].0 == hour - 1 { self.most_up[0] } else { (hour - 1, 0) };
             self.most_up = [(hour, 0), before];
         }
         self.most_up[0].1 = self.most_up[0].1.max(up);
+    }
+
+    /// Takes how the mesh is at a moment: the connected part that each agent that reports is in.
+    pub fn note_mesh(&mut self, parts: FoldMap<AgentId, usize>, dark: &AgentSet) {
         let mut parts: Vec<(AgentId, usize)> = parts.into_iter().collect();
         parts.retain(|(agent, _)| !dark.contains(agent));
         parts.sort_unstable();

@@ -26,19 +26,34 @@ pub struct Gate {
     limits: Limits,
     handler: Arc<Handler>,
     make_refusal: MakeRefusal,
+    is_brief: fn(&Request) -> bool,
     counters: Arc<Counters>,
 }
 
 impl Gate {
     /// A gate whose workers run `handler`. It answers through its [`Reply`], now or later.
     pub fn new(limits: Limits, handler: impl Fn(Request, Reply) + Send + Sync + 'static) -> Self {
-        Self { limits, handler: Arc::new(handler), make_refusal: plain_refusal, counters: Arc::default() }
+        Self {
+            limits,
+            handler: Arc::new(handler),
+            make_refusal: plain_refusal,
+            is_brief: |_| false,
+            counters: Arc::default(),
+        }
     }
 
     /// Lets `make` word what the gate itself answers.
     #[must_use]
     pub fn with_refusals(mut self, make: MakeRefusal) -> Self {
         self.make_refusal = make;
+        self
+    }
+
+    /// Lets the gate's own thread run the handler for requests of which `is_brief` holds, when nothing else asks for
+    /// it: waking a worker costs more than such a request does. The handler must not block for them.
+    #[must_use]
+    pub fn with_brief(mut self, is_brief: fn(&Request) -> bool) -> Self {
+        self.is_brief = is_brief;
         self
     }
 
@@ -101,6 +116,9 @@ struct Front {
     paused_until: Option<Instant>,
     table: Table,
     workers: Workers,
+    is_brief: fn(&Request) -> bool,
+    /// Nothing else is known to wait for this thread: it has time for a brief request.
+    at_leisure: bool,
     shared: Arc<Shared>,
     scratch: Vec<u8>,
     /// When the present round of events began; deadlines are reckoned from it.
@@ -109,7 +127,7 @@ struct Front {
 
 impl Front {
     fn start(gate: Gate, listeners: Vec<TcpListener>) -> io::Result<Self> {
-        let Gate { limits, handler, make_refusal, counters } = gate;
+        let Gate { limits, handler, make_refusal, is_brief, counters } = gate;
         let table = Table::new(FIRST_CONN, Arc::clone(&counters));
         // A share of the budget, as these bytes come on top of what the connections hold.
         let mailbox = Mailbox::new(limits.buffered / 4)?;
@@ -124,8 +142,19 @@ impl Front {
         }
         let scratch = vec![0; SCRATCH];
         let now = Instant::now();
-        let front =
-            Self { limits, epoll, listeners, paused_until: None, table, workers, shared, scratch, now };
+        let front = Self {
+            limits,
+            epoll,
+            listeners,
+            paused_until: None,
+            table,
+            workers,
+            is_brief,
+            at_leisure: false,
+            shared,
+            scratch,
+            now,
+        };
         front.watch_listeners()?;
         Ok(front)
     }
@@ -143,6 +172,7 @@ impl Front {
                 Err(error) => return Err(error.into()),
             };
             self.now = Instant::now();
+            self.at_leisure = ready == 1;
             for event in &events[..ready] {
                 match event.data() {
                     WAKE => self.shared.mailbox.quiet(),
@@ -280,11 +310,23 @@ impl Front {
         let reply = Reply::new(id, without_body, Arc::clone(&self.shared));
         let request = Request::new(head, body, conn.peer, normalised(local));
         let over_budget = self.table.buffered() > self.limits.buffered;
-        let turned_away = if over_budget { Err(reply) } else { self.workers.submit(request, reply) };
+        let turned_away = if over_budget { Err(reply) } else { self.hand_over(request, reply) };
         if let Err(reply) = turned_away {
             reply.retract();
             self.refuse(id, Refusal::Busy);
         }
+    }
+
+    /// To a worker, or to the handler in this thread; gives the reply back when no worker has room.
+    fn hand_over(&mut self, request: Request, reply: Reply) -> Result<(), Reply> {
+        if self.at_leisure && (self.is_brief)(&request) {
+            self.at_leisure = false;
+            match self.workers.run_here(request, reply) {
+                None => return Ok(()),
+                Some((request, reply)) => return self.workers.submit(request, reply),
+            }
+        }
+        self.workers.submit(request, reply)
     }
 
     /// A handler's answer: for a connection that still waits for it.

@@ -19,6 +19,8 @@ const STACK: usize = 1 << 20;
 /// A bounded queue of requests and the threads that serve it.
 pub(crate) struct Workers {
     queue: Arc<Queue>,
+    handler: Arc<Handler>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -39,7 +41,12 @@ struct State {
 impl Workers {
     pub(crate) fn start(limits: &Limits, handler: &Arc<Handler>, shared: &Arc<Shared>) -> io::Result<Self> {
         let queue = Queue { state: Mutex::default(), ready: Condvar::new(), capacity: limits.queue.max(1) };
-        let mut workers = Self { queue: Arc::new(queue), threads: Vec::with_capacity(limits.workers) };
+        let mut workers = Self {
+            queue: Arc::new(queue),
+            handler: Arc::clone(handler),
+            shared: Arc::clone(shared),
+            threads: Vec::with_capacity(limits.workers),
+        };
         for n in 0..limits.workers.max(1) {
             let (queue, handler, shared) =
                 (Arc::clone(&workers.queue), Arc::clone(handler), Arc::clone(shared));
@@ -67,6 +74,15 @@ impl Workers {
             self.queue.ready.notify_one();
         }
         Ok(())
+    }
+
+    /// Runs the handler in the thread that calls, unless others wait for a worker; then gives both back.
+    pub(crate) fn run_here(&self, request: Request, reply: Reply) -> Option<(Request, Reply)> {
+        if !self.queue.lock().jobs.is_empty() {
+            return Some((request, reply));
+        }
+        run(&*self.handler, request, reply, &self.shared.counters);
+        None
     }
 
     /// Ends the threads after the handlers that run now. With `wait` it also waits for them; without, one that

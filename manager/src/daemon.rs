@@ -25,6 +25,7 @@ use crate::process;
 use crate::psks::{self, Nudge, SharedPsks};
 use crate::refusals::Refusals;
 use crate::reply;
+use crate::request;
 use crate::store::writer::Writer;
 use crate::store::{self, Readers};
 use crate::sweep;
@@ -143,7 +144,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
     let limits = Limits { body: ENVELOPE_MAX, buffered, ..Limits::default() }.capped_for(nofile);
     let handler = move |request, reply| handle(&context, request, reply);
-    let gate = Gate::new(limits, handler).with_refusals(reply::refusal);
+    let gate = Gate::new(limits, handler).with_refusals(reply::refusal).with_brief(request::is_brief);
     let _ = counters.set(gate.counters());
     let served = gate.run(vec![listener], &stop, GRACE).map_err(io("gate"));
 

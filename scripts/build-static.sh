@@ -29,14 +29,7 @@ machines=("$@")
 # larger than they are: code for size pushes and pops a lot, and each of it has an entry.
 case $crate in
     agent) profile=small size_flags="-C force-frame-pointers=yes" ;;
-    manager)
-        profile=release size_flags=""
-        # Without what rusqlite turns on and nobody here asks for: full-text and spatial indexes and the like. With
-        # what .cargo/config.toml asks for, which this takes the place of.
-        export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5
-            -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_DBSTAT_VTAB
-            -USQLITE_ENABLE_LOAD_EXTENSION -DSQLITE_OMIT_LOAD_EXTENSION -DHAVE_FDATASYNC=1"
-        ;;
+    manager) profile=release size_flags="" ;;
 esac
 base=${CARGO_TARGET_DIR:-target}
 mkdir -p "$base/static" "$crate/bin"

@@ -33,9 +33,11 @@ pub struct Present {
     pub is_base: bool,
 }
 
-/// Reports that wait at most: some 10 KB each in memory, 2 KB where only counts moved, and the work of a
-/// few milliseconds.
+/// Reports that wait at most: 2 KB each in memory where only counts moved, and the work of a few milliseconds.
 const ROOM: usize = 512;
+
+/// A whole report takes the room of so many: it is some 10 KB in memory.
+const WHOLE: usize = 4;
 
 /// So many of counts alone are worth waking the map for before it looks by itself: at a few reports a second,
 /// waking it for each would cost more than taking them in.
@@ -59,6 +61,8 @@ pub struct Waiting {
     pub missed: BTreeSet<AgentId>,
     /// Whether one of the reports may say more than counts: that shows at once.
     urgent: bool,
+    /// How much of [`ROOM`] they take.
+    taken: usize,
 }
 
 impl Inbox {
@@ -106,9 +110,11 @@ impl Waiting {
         match news {
             // The database tells all that waited, and what of it is hidden now.
             News::Reload => *self = Self { reload: true, ..Self::default() },
-            News::Report(receipt, present) if self.reports.len() < ROOM => {
+            News::Report(receipt, present) if self.taken < ROOM => {
+                let is_whole = matches!(present.says, Says::All(_));
                 self.missed.remove(&receipt.agent);
-                self.urgent |= matches!(present.says, Says::All(_));
+                self.urgent |= is_whole;
+                self.taken += if is_whole { WHOLE } else { 1 };
                 self.reports.push((receipt, present));
             }
             News::Report(receipt, _) => {
@@ -144,12 +150,15 @@ mod tests {
         News::Report(receipt(agent), Present { says, payload: Vec::new(), is_base: false })
     }
 
+    fn whole(agent: usize) -> News {
+        let says = Says::All(Box::default());
+        News::Report(receipt(agent), Present { says, payload: Vec::new(), is_base: true })
+    }
+
     #[test]
     fn what_may_be_more_than_counts_is_looked_at_at_once() {
         let inbox = Inbox::default();
-        let says = Says::All(Box::default());
-        let whole = Present { says, payload: Vec::new(), is_base: true };
-        inbox.tell(vec![News::Report(receipt(1), whole)]);
+        inbox.tell(vec![whole(1)]);
         assert_eq!(inbox.take(Duration::from_secs(60)).reports.len(), 1);
         assert!(!inbox.take(Duration::ZERO).is_pressing());
     }
@@ -161,6 +170,9 @@ mod tests {
         let waiting = inbox.take(Duration::ZERO);
         assert_eq!((waiting.reports.len(), waiting.missed.len()), (ROOM, 3));
         assert!(inbox.take(Duration::ZERO).is_empty());
+        inbox.tell((0..ROOM / WHOLE + 3).map(whole).collect());
+        let waiting = inbox.take(Duration::ZERO);
+        assert_eq!((waiting.reports.len(), waiting.missed.len()), (ROOM / WHOLE, 3));
         inbox.tell(vec![news(1)]);
         assert_eq!(inbox.take(Duration::from_millis(1)).reports.len(), 1, "in its time");
         inbox.tell((0..PRESSING).map(news).collect());

@@ -60,7 +60,10 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let machine = Machine::read();
     let command = ["lab bench", &arguments.join(" ")].join(" ").trim_end().to_owned();
     let report_len = fleet::report_len()?;
-    say(&format!("{command}, {date}, {}; reports of {report_len} B\n\n", machine.line()))?;
+    let (line, (variable, value)) = (machine.line(), server::ONE_HEAP);
+    say(&format!(
+        "{command}, {date}, {line}; reports of {report_len} B; manager with {variable}={value}\n\n"
+    ))?;
     let (figures, bars) = figures(&options, dir.path())?;
     say(&format!("\n{}", bars::render(&bars)))?;
     let document = json!({

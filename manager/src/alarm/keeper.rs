@@ -32,9 +32,9 @@ const WARM_UP: i64 = 3;
 const WARM_UP_INTERVAL: u32 = 300;
 /// Agents whose edges are looked at in one go: after a start it is all of them, and the edges of one are some
 /// 15 KB.
-const PART: usize = 32;
+const PART: usize = 16;
 /// And edges by themselves.
-const PART_EDGES: usize = 512;
+const PART_EDGES: usize = 256;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.

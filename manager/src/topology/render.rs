@@ -41,11 +41,10 @@ fn interface_shape(agent: &Agent, interface: &Iface, keys: &Keys) -> InterfaceSh
         master: name(interface.master),
         pair: stacking::pair(agent, interface).and_then(name),
         vpn: stacking::foreign_vpn(agent, interface).map(str::to_owned),
-        tunnel: interface.tunnel.as_deref().cloned(),
-        wireguard: agent.device(interface.slot).map(|device| DeviceShape {
-            public_key: key_of(device, keys),
-            listen_port: device.listen_port,
-            fwmark: device.fwmark,
+        tunnel: interface.tunnel.clone(),
+        wireguard: agent.device(interface.slot).map(|device| {
+            let public_key = key_of(device, keys);
+            Box::new(DeviceShape { public_key, listen_port: device.listen_port, fwmark: device.fwmark })
         }),
     }
 }

@@ -178,10 +178,10 @@ pub struct InterfaceShape {
     pub vpn: Option<String>,
     /// Parameters of a VLAN or tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<TunnelData>,
+    pub tunnel: Option<Box<TunnelData>>,
     /// A WireGuard device's own settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wireguard: Option<DeviceShape>,
+    pub wireguard: Option<Box<DeviceShape>>,
 }
 
 /// A WireGuard device's own settings.

@@ -27,9 +27,14 @@ machines=("$@")
 [ ${#machines[@]} -gt 0 ] || machines=(amd64 arm64)
 # Cargo.toml has the profiles. Without frame pointers, the tables by which a panic unwinds would be a third
 # larger than they are: code for size pushes and pops a lot, and each of it has an entry.
+size_flags="-C force-frame-pointers=yes"
 case $crate in
-    agent) profile=small size_flags="-C force-frame-pointers=yes" ;;
-    manager) profile=release size_flags="" ;;
+    agent) profile=small ;;
+    manager)
+        profile=compact
+        # No panic passes SQLite's code, so it needs no such tables.
+        export CFLAGS="${CFLAGS:-} -fno-asynchronous-unwind-tables -fno-unwind-tables"
+        ;;
 esac
 base=${CARGO_TARGET_DIR:-target}
 mkdir -p "$base/static" "$crate/bin"

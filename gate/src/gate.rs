@@ -319,12 +319,10 @@ impl Front {
 
     /// To a worker, or to the handler in this thread; gives the reply back when no worker has room.
     fn hand_over(&mut self, request: Request, reply: Reply) -> Result<(), Reply> {
-        if self.at_leisure && (self.is_brief)(&request) {
+        if self.at_leisure && (self.is_brief)(&request) && !self.workers.are_behind() {
             self.at_leisure = false;
-            match self.workers.run_here(request, reply) {
-                None => return Ok(()),
-                Some((request, reply)) => return self.workers.submit(request, reply),
-            }
+            self.workers.run_here(request, reply);
+            return Ok(());
         }
         self.workers.submit(request, reply)
     }

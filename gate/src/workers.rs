@@ -76,13 +76,14 @@ impl Workers {
         Ok(())
     }
 
-    /// Runs the handler in the thread that calls, unless others wait for a worker; then gives both back.
-    pub(crate) fn run_here(&self, request: Request, reply: Reply) -> Option<(Request, Reply)> {
-        if !self.queue.lock().jobs.is_empty() {
-            return Some((request, reply));
-        }
+    /// Whether requests wait for a worker.
+    pub(crate) fn are_behind(&self) -> bool {
+        !self.queue.lock().jobs.is_empty()
+    }
+
+    /// Runs the handler in the thread that calls.
+    pub(crate) fn run_here(&self, request: Request, reply: Reply) {
         run(&*self.handler, request, reply, &self.shared.counters);
-        None
     }
 
     /// Ends the threads after the handlers that run now. With `wait` it also waits for them; without, one that

@@ -80,7 +80,7 @@ impl From<BadParameter> for Unserved {
 /// Bytes of a report that is read in a moment, whatever it inflates to.
 const BRIEF: usize = 2048;
 
-/// A report that says what moved: taking it in costs less than a wake-up does, and waits for nothing.
+/// A report that says what moved: taking it in costs less than a wake-up does, and waits for nobody.
 #[must_use]
 pub fn is_brief(request: &Request) -> bool {
     request.body.len() <= BRIEF && request.method == "POST" && request.path == manager_path::UPDATES

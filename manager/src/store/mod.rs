@@ -17,6 +17,7 @@
 
 pub mod agents;
 pub mod alarms;
+mod batch;
 mod error;
 pub mod history;
 mod job;

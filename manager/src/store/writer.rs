@@ -14,6 +14,8 @@ use proto::ids::AgentId;
 use proto::psk::Secret;
 use rusqlite::Connection;
 
+use super::batch::Batch;
+pub use super::batch::Held;
 pub use super::job::{Cutoff, Delivery, History, Registration, Reset, Respond};
 use super::job::{Job, Work};
 use super::retention::{self, Place};
@@ -22,7 +24,7 @@ use crate::bases::Bases;
 use crate::error::{Reject, StoreError};
 use crate::fleet::SharedFleet;
 use crate::inbox::{Inbox, News};
-use crate::intake::{self, Learned, Live};
+use crate::intake::{self, Live};
 use crate::psks::SharedPsks;
 
 /// Messages that wait to be written; the gate has at most as many connections.
@@ -48,25 +50,6 @@ pub struct WriterHealth {
     pub stored: u64,
     /// For how long the writer was held at most since the start.
     pub longest: Held,
-}
-
-/// For how long something held the writer, so that reports waited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
-    /// A whole transaction with its commit.
-    pub transaction: Duration,
-    /// A step of retention and incremental vacuum in one.
-    pub retention: Duration,
-    /// A step of the map's history in one.
-    pub history: Duration,
-}
-
-impl Held {
-    fn extend(&mut self, other: Self) {
-        self.transaction = self.transaction.max(other.transaction);
-        self.retention = self.retention.max(other.retention);
-        self.history = self.history.max(other.history);
-    }
 }
 
 /// The way to the writer thread.
@@ -210,20 +193,6 @@ struct Thread {
     inbox: Arc<Inbox>,
     waiting: Arc<AtomicUsize>,
     health: Arc<RwLock<WriterHealth>>,
-}
-
-/// What one transaction did, for those who must hear of it after the commit.
-#[derive(Default)]
-struct Batch {
-    answers: Vec<(Respond, Result<Ack, Reject>)>,
-    touched: Vec<AgentId>,
-    reload: bool,
-    psks: bool,
-    told: Vec<(SyncSender<bool>, bool)>,
-    walked: Vec<(SyncSender<Option<Place>>, Option<Place>)>,
-    held: Held,
-    learned: Learned,
-    stored: u64,
 }
 
 impl Thread {
@@ -380,26 +349,6 @@ impl Thread {
         for id in &batch.touched {
             if let Some(live) = self.live.get(id) {
                 fleet.agents.insert(*id, live.agent.clone());
-            }
-        }
-    }
-}
-
-impl Batch {
-    /// Keeps an answer until the commit; a database error goes up, and its sender hears of it too.
-    fn answer(
-        &mut self,
-        respond: Respond,
-        answer: Result<Result<Ack, Reject>, StoreError>,
-    ) -> Result<(), StoreError> {
-        match answer {
-            Ok(answer) => {
-                self.answers.push((respond, answer));
-                Ok(())
-            }
-            Err(error) => {
-                self.answers.push((respond, Err(Reject::Unavailable)));
-                Err(error)
             }
         }
     }

@@ -54,6 +54,7 @@ mod relay;
 mod render;
 mod restore;
 mod route_table;
+mod routes;
 mod screen;
 mod settle;
 mod shape;

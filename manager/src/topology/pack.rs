@@ -5,8 +5,9 @@ use proto::report::{IFF_UP, Interface, Report, WireGuardPeer};
 use super::keys::Keys;
 use super::reach::Reach;
 use super::record::{
-    Agent, Device, Endpoint, Half, Iface, NO_SLOT, Route, Seen, Slot, age_of, neighbour_counts, parse_mac,
+    Agent, Device, Endpoint, Half, Iface, NO_SLOT, Seen, Slot, age_of, neighbour_counts, parse_mac,
 };
+use super::routes::{Route, Routes};
 use super::traffic::Samples;
 use super::{Receipt, fingerprint, overlay, physical};
 
@@ -59,7 +60,7 @@ impl Agent {
             metric: route.metric,
             table: route.table,
         });
-        let routes: Box<[Route]> = routes.collect();
+        let routes: Routes = routes.collect();
         let seen = system.neighbours.iter().filter(|neighbour| neighbour_counts(neighbour));
         let mut neighbours: Vec<Seen> = seen
             .filter_map(|neighbour| {

@@ -10,8 +10,9 @@ use super::State;
 use super::edge::{EdgeKey, Far, Near, is_global};
 use super::evidence;
 use super::hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
-use super::record::{Agent, AgentIx, Iface, NO_SLOT, Route, Slot};
+use super::record::{Agent, AgentIx, Iface, NO_SLOT, Slot};
 use super::route_table::{Packet, lookup};
+use super::routes::Route;
 use super::shape::Layer;
 use super::{overlay, physical, render};
 
@@ -242,7 +243,7 @@ impl<'a> Walk<'a> {
             hop.evidence.push(evidence::from(agent, "routes".to_owned(), text.clone()));
             return Err((Outcome::NoRoute, text));
         };
-        let Route { destination, gateway, metric, table, .. } = *route;
+        let Route { destination, gateway, metric, table, .. } = route;
         hop.route = Some(Lookup { destination, gateway, metric, table });
         let via = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
         let kind = format!("{:?}", route.kind).to_lowercase();
@@ -259,7 +260,7 @@ impl<'a> Walk<'a> {
         if route.slot == NO_SLOT {
             return Err((Outcome::NoRoute, format!("{label}'s route {destination} names no interface")));
         }
-        Ok(*route)
+        Ok(route)
     }
 
     /// The agent's interface that an address on a link belongs to.

@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, Cidr, PublicKey};
-use proto::report::{
-    Forwarding, InterfaceKind, Neighbour, NeighbourState, RouteKind, Rule, Source, TunnelData,
-};
+use proto::report::{Forwarding, InterfaceKind, Neighbour, NeighbourState, Rule, Source, TunnelData};
 
 use super::edge::EdgeKey;
 use super::keys::{KeyIx, Keys};
 use super::reach::Reach;
+use super::routes::Routes;
 use super::shape::Handshake;
 use super::traffic::Samples;
 use super::wireguard;
@@ -48,7 +47,7 @@ pub(super) struct Agent {
     pub(super) names: Vec<Box<str>>,
     pub(super) interfaces: Box<[Iface]>,
     pub(super) devices: Box<[Device]>,
-    pub(super) routes: Box<[Route]>,
+    pub(super) routes: Routes,
     pub(super) routes_source: Source,
     /// Whether the host has more routes than it reported.
     pub(super) routes_cut: bool,
@@ -128,18 +127,6 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
     /// The interface of a link-local address.
     pub(super) zone: Slot,
-}
-
-/// A route, its interface as a slot.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Route {
-    pub(super) destination: Cidr,
-    pub(super) gateway: Option<IpAddr>,
-    pub(super) source: Option<IpAddr>,
-    pub(super) slot: Slot,
-    pub(super) kind: RouteKind,
-    pub(super) metric: u32,
-    pub(super) table: u32,
 }
 
 /// A resolved neighbour.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use proto::ids::Cidr;
 use proto::report::{Rule, Source, TABLE_MAIN};
 
-use super::record::{Agent, Route, Slot};
+use super::record::{Agent, Slot};
+use super::routes::Route;
 
 /// The kernel's table of local addresses (`RT_TABLE_LOCAL`, linux/rtnetlink.h); reports leave it out.
 const TABLE_LOCAL: u32 = 255;
@@ -23,15 +24,15 @@ pub(super) struct Packet {
 
 /// The route that a packet takes, and why one should not be too sure of it.
 #[derive(Debug, Clone)]
-pub(super) struct Decision<'a> {
-    pub(super) route: Option<&'a Route>,
+pub(super) struct Decision {
+    pub(super) route: Option<Route>,
     /// What the report does not tell and may change the answer.
     pub(super) caveats: Vec<String>,
 }
 
 /// Looks a packet up: the rules in order of priority, in each one's table the longest prefix, of
 /// equal ones the lowest metric.
-pub(super) fn lookup(agent: &Agent, packet: Packet) -> Decision<'_> {
+pub(super) fn lookup(agent: &Agent, packet: Packet) -> Decision {
     let family_rules = || agent.rules.iter().filter(|rule| rule.ipv6 == packet.to.is_ipv6());
     let mut caveats = Vec::new();
     if agent.routes_cut {
@@ -65,8 +66,8 @@ fn best(
     to: IpAddr,
     in_table: impl Fn(&Route) -> bool,
     suppress: Option<u32>,
-) -> Option<&Route> {
-    let fits = agent.routes.iter().filter(|route| in_table(route) && route.destination.contains(to));
+) -> Option<Route> {
+    let fits = agent.routes.to(to).filter(|route| in_table(route));
     let found = fits.min_by_key(|route| (u8::MAX - route.destination.prefix(), route.metric));
     found.filter(|route| suppress.is_none_or(|least| u32::from(route.destination.prefix()) > least))
 }

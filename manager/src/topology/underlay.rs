@@ -6,9 +6,10 @@ use proto::report::RouteKind;
 
 use super::State;
 use super::edge::{EdgeKey, Far, Near, is_public};
-use super::record::{Agent, Device, Endpoint, Half, Iface, NO_SLOT, Route, Slot};
+use super::record::{Agent, Device, Endpoint, Half, Iface, NO_SLOT, Slot};
 use super::render;
 use super::route_table::{Decision, Packet, lookup};
+use super::routes::Route;
 use super::stacking::foreign_vpn;
 use super::view::{Underlay, UnderlayKind};
 use super::{overlay, wireguard};
@@ -41,7 +42,7 @@ fn route_slot(agent: &Agent, to: IpAddr, mark: u32) -> Option<Slot> {
     (route.slot != NO_SLOT).then_some(route.slot)
 }
 
-fn decide(agent: &Agent, to: IpAddr, mark: u32) -> Decision<'_> {
+fn decide(agent: &Agent, to: IpAddr, mark: u32) -> Decision {
     lookup(agent, Packet { to, from: None, mark, came_by: None })
 }
 
@@ -68,12 +69,7 @@ pub(super) fn of_endpoint(state: &State, near: Near, endpoint: Endpoint, mark: u
 
 /// What kind of way the packets of an agent's tunnel interface take to an outer address, and by which route
 /// where one says so.
-pub(super) fn way(
-    agent: &Agent,
-    slot: Slot,
-    endpoint: Endpoint,
-    mark: u32,
-) -> (UnderlayKind, Option<&Route>) {
+pub(super) fn way(agent: &Agent, slot: Slot, endpoint: Endpoint, mark: u32) -> (UnderlayKind, Option<Route>) {
     if endpoint.ip.is_loopback() {
         return (UnderlayKind::Proxy, None);
     }

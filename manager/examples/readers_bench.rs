@@ -108,7 +108,7 @@ fn listed(agents: u32) -> Fleet {
             problems: 0,
         }),
     };
-    Fleet { agents: (0..agents).map(|number| (id(number), agent(number))).collect() }
+    Fleet { agents: (0..agents).map(|number| (id(number), agent(number).into())).collect() }
 }
 
 fn highest_kb() -> u64 {

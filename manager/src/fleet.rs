@@ -136,7 +136,7 @@ impl Agent {
 #[derive(Debug, Default)]
 pub struct Fleet {
     /// By id, those hidden by a reset included.
-    pub agents: HashMap<AgentId, Agent>,
+    pub agents: HashMap<AgentId, Arc<Agent>>,
 }
 
 /// The fleet as all threads share it; only the writer changes it, after a commit.

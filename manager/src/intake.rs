@@ -35,8 +35,8 @@ const FLIP_MEMORY: i64 = 20 * 60_000;
 /// What the writer knows of an agent that it heard of since it started.
 #[derive(Debug)]
 pub struct Live {
-    /// What all threads may see of it after the commit.
-    pub agent: Agent,
+    /// What all threads may see of it after the commit, and share with it then.
+    pub agent: Arc<Agent>,
     replay: Replay,
     structure: Option<u64>,
     flips: u32,
@@ -114,7 +114,7 @@ pub fn report(
         return Ok(Ok(ack(Code::AlreadyStored, now)));
     };
     live.replay.mark(header.boot, header.tick, header.nonce);
-    live.agent.last_seen = Some(now);
+    Arc::make_mut(&mut live.agent).last_seen = Some(now);
     if place == Place::Present {
         let (agent, boot, tick) = (header.agent, header.boot, header.tick);
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
@@ -145,7 +145,7 @@ pub fn register(
         }
         Some(live) => {
             if live.agent.hardware.is_empty() && !hardware.is_empty() {
-                live.agent.hardware = hardware.as_str().into();
+                Arc::make_mut(&mut live.agent).hardware = hardware.as_str().into();
                 agents::update(connection, &live.agent)?;
             }
             *id
@@ -172,7 +172,7 @@ enum Place {
 
 impl Live {
     fn new(agent: Agent) -> Self {
-        Self { agent, replay: Replay::default(), structure: None, flips: 0, flipped_at: 0 }
+        Self { agent: Arc::new(agent), replay: Replay::default(), structure: None, flips: 0, flipped_at: 0 }
     }
 
     /// See DESIGN.md, "Which report is the present".
@@ -240,13 +240,16 @@ impl Live {
             problems: 0,
         };
         latest.describe(gist);
-        self.agent.latest = Some(latest);
+        let agent = Arc::make_mut(&mut self.agent);
+        agent.latest = Some(latest);
         let names = (&gist.hostname, &gist.version, &gist.hardware);
-        if names != (&self.agent.hostname, &self.agent.version, &self.agent.hardware) {
-            self.agent.hostname.clone_from(&gist.hostname);
-            self.agent.version.clone_from(&gist.version);
-            self.agent.hardware.clone_from(&gist.hardware);
-            agents::update(connection, &self.agent)?;
+        let is_news = names != (&agent.hostname, &agent.version, &agent.hardware);
+        // Where they are equal, too: then one text of each is kept and not two.
+        agent.hostname.clone_from(&gist.hostname);
+        agent.version.clone_from(&gist.version);
+        agent.hardware.clone_from(&gist.hardware);
+        if is_news {
+            agents::update(connection, agent)?;
         }
         if self.structure != Some(gist.structure) {
             let broken = |why| StoreError::Broken(format!("report {no}: {why}"));

@@ -204,7 +204,8 @@ impl World {
         self.state = State::new();
         self.sieve = Sieve::default();
         self.manager_started = now;
-        let agents: Vec<seen::Agent> = self.live.values().map(|live| live.agent.clone()).collect();
+        let agents: Vec<seen::Agent> =
+            self.live.values().map(|live| seen::Agent::clone(&live.agent)).collect();
         self.live.clear();
         for agent in agents {
             let latest = agent.latest.as_ref().unwrap();

@@ -1,6 +1,7 @@
 //! Rows of agents and of their starts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proto::ids::{AgentId, BootId};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -32,10 +33,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
 ///
 /// # Errors
 /// What SQLite says.
-pub fn load_all(connection: &Connection) -> Result<HashMap<AgentId, Agent>, StoreError> {
+pub fn load_all(connection: &Connection) -> Result<HashMap<AgentId, Arc<Agent>>, StoreError> {
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM agents"))?;
     let agents = statement.query_map([], from_row)?;
-    agents.map(|agent| complete(connection, agent?).map(|agent| (agent.id, agent))).collect()
+    agents.map(|agent| complete(connection, agent?).map(|agent| (agent.id, Arc::new(agent)))).collect()
 }
 
 /// One agent with what its latest report says.

@@ -348,7 +348,7 @@ impl Thread {
         let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
         for id in &batch.touched {
             if let Some(live) = self.live.get(id) {
-                fleet.agents.insert(*id, live.agent.clone());
+                fleet.agents.insert(*id, Arc::clone(&live.agent));
             }
         }
     }

@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] =
 /// Bytes of data (not handshakes and keepalives) that must have flowed before counters are believed.
 const LEAST_BYTES: u64 = 1000;
 /// Errors in each of two reports that are more than a stray packet.
-const ERRORS: u64 = 5;
+const ERRORS: u32 = 5;
 
 /// The prefix as the kernel has it: without host bits.
 fn network(prefix: &Cidr) -> Cidr {

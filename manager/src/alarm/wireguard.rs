@@ -186,7 +186,7 @@ fn recent_changes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let name = facts.name(id);
         for (interface, device) in watch.devices.iter() {
             let subject = format!("{id}/{interface}");
-            if let (Some((at, before)), Some(key)) = (device.key_changed, device.key)
+            if let (Some((at, before)), Some(key)) = (device.key_changed(), device.key)
                 && facts.now - at <= RECENT
             {
                 let finding = Finding::new("KEY_CHANGED", &subject)
@@ -198,7 +198,7 @@ fn recent_changes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     .every(watch.interval_s);
                 found.push(finding);
             }
-            if let Some((at, before)) = device.port_changed
+            if let Some((at, before)) = device.port_changed()
                 && facts.now - at <= RECENT
             {
                 let port = device.port;

@@ -4,6 +4,7 @@ use proto::ids::{Cidr, PublicKey};
 use proto::report::{Counters, Interface, WireGuardDevice, WireGuardPeer};
 
 use super::super::few::Few;
+use super::spot::{Prefixes, Spot};
 use super::{MOMENTS, Moment, WINDOW, push};
 use crate::counts::{PeerCounts, SystemCounts};
 
@@ -23,12 +24,8 @@ pub const CHURN: u8 = 6;
 pub struct DeviceWatch {
     /// Its key.
     pub key: Option<PublicKey>,
-    /// When its key changed (ms), and the key before.
-    pub key_changed: Option<(i64, PublicKey)>,
     /// Port that it listens on.
     pub port: u16,
-    /// When its port changed (ms), and the port before.
-    pub port_changed: Option<(i64, u16)>,
     /// Whether its driver is the kernel's.
     pub is_kernel: bool,
     /// Frame errors on receive: last count, increase in the last report and in the one before.
@@ -39,26 +36,35 @@ pub struct DeviceWatch {
     pub rx_bytes: Rise,
     /// Its peers.
     pub peers: Few<PublicKey, PeerWatch>,
+    /// What of it changed, if anything did.
+    past: Option<Box<DevicePast>>,
     /// Where it stands in the report's list.
     place: u16,
     /// Where its interface stands in the report's list, if there.
     nic: Option<u16>,
 }
 
+/// What changed of a WireGuard device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct DevicePast {
+    key: Option<(i64, PublicKey)>,
+    port: Option<(i64, u16)>,
+}
+
 /// A counter and its last two increases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rise {
     last: Option<u64>,
-    /// Increases between the last three reports, newest first.
-    pub by: [u64; 2],
+    /// Increases between the last three reports, newest first; the largest number stands for that much and more.
+    pub by: [u32; 2],
 }
 
 /// What is remembered of a WireGuard peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerWatch {
     /// AllowedIPs that it has, or had before they were taken from it.
-    pub allowed: Box<[Cidr]>,
-    endpoint: Option<Box<str>>,
+    pub allowed: Prefixes,
+    endpoint: Spot,
     /// What of it changed lately, if anything did.
     past: Option<Box<PeerPast>>,
     /// Seconds; 0 for none.
@@ -83,17 +89,29 @@ pub struct PeerWatch {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct PeerPast {
     lost: Vec<(Cidr, i64)>,
-    allowed_changed: Option<(i64, Box<[Cidr]>)>,
-    moved: Option<(i64, Box<str>)>,
+    allowed_changed: Option<(i64, Prefixes)>,
+    moved: Option<(i64, Spot)>,
     moves: Vec<i64>,
 }
 
 impl DeviceWatch {
+    /// When its key changed (ms), and the key before.
+    #[must_use]
+    pub fn key_changed(&self) -> Option<(i64, PublicKey)> {
+        self.past.as_ref()?.key
+    }
+
+    /// When its port changed (ms), and the port before.
+    #[must_use]
+    pub fn port_changed(&self) -> Option<(i64, u16)> {
+        self.past.as_ref()?.port
+    }
+
     pub(super) fn is_odd(&self, now: i64) -> bool {
         let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
         let rises = |rise: &Rise| rise.by[0] > 0;
-        recent(self.key_changed.map(|(at, _)| at))
-            || recent(self.port_changed.map(|(at, _)| at))
+        recent(self.key_changed().map(|(at, _)| at))
+            || recent(self.port_changed().map(|(at, _)| at))
             || rises(&self.rx_frame)
             || rises(&self.tx_errors)
             || !self.is_kernel && self.peers.len() == 1 && self.rx_bytes.by == [0, 0]
@@ -116,8 +134,8 @@ impl PeerWatch {
 
     /// When it moved to another address (ms), and where it was before.
     #[must_use]
-    pub fn moved(&self) -> Option<(i64, &str)> {
-        self.past.as_ref()?.moved.as_ref().map(|(at, was)| (*at, &**was))
+    pub fn moved(&self) -> Option<(i64, String)> {
+        self.past.as_ref()?.moved.as_ref().map(|(at, was)| (*at, was.text()))
     }
 
     /// When its address changed lately (ms).
@@ -129,7 +147,7 @@ impl PeerWatch {
     pub(super) fn is_odd(&self, now: i64) -> bool {
         let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
         recent(self.allowed_changed().map(|(at, _)| at))
-            || recent(self.moved().map(|(at, _)| at))
+            || recent(self.past.as_ref().and_then(|past| past.moved.as_ref()).map(|(at, _)| *at))
             || self.churn >= CHURN
             || self.fell_quiet()
     }
@@ -155,13 +173,14 @@ impl PeerWatch {
 impl Rise {
     fn push(&mut self, count: u64) {
         let rise = self.last.map_or(0, |last| count.saturating_sub(last));
+        let rise = u32::try_from(rise).unwrap_or(u32::MAX);
         self.by = [rise, self.by[0]];
         self.last = Some(count);
     }
 
     /// Whether it rose by at least `least` in each of the last two reports.
     #[must_use]
-    pub fn rises(&self, least: u64) -> bool {
+    pub fn rises(&self, least: u32) -> bool {
         self.by.iter().all(|by| *by >= least)
     }
 }
@@ -182,13 +201,12 @@ pub(super) fn device_watch(
         ..DeviceWatch::default()
     };
     if let Some(old) = &old {
-        watch.key_changed = old.key_changed;
-        watch.port_changed = old.port_changed;
+        watch.past = old.past.clone();
         if let (Some(was), true) = (old.key, device.public_key.is_some() && old.key != device.public_key) {
-            watch.key_changed = Some((moment.now, was));
+            watch.past.get_or_insert_default().key = Some((moment.now, was));
         }
         if old.port != device.listen_port && old.port != 0 && device.listen_port != 0 {
-            watch.port_changed = Some((moment.now, old.port));
+            watch.past.get_or_insert_default().port = Some((moment.now, old.port));
         }
         (watch.rx_frame, watch.tx_errors, watch.rx_bytes) = (old.rx_frame, old.tx_errors, old.rx_bytes);
     }
@@ -235,8 +253,7 @@ impl DeviceWatch {
     /// Whether nothing of it can be odd until the next report.
     pub(super) fn is_calm(&self) -> bool {
         let quiet = |rise: &Rise| rise.by[0] == 0;
-        self.key_changed.is_none()
-            && self.port_changed.is_none()
+        self.past.is_none()
             && quiet(&self.rx_frame)
             && quiet(&self.tx_errors)
             && (self.is_kernel || self.peers.len() != 1)
@@ -268,8 +285,8 @@ impl PeerWatch {
     fn new(place: u16, peer: &WireGuardPeer, moment: &Moment) -> Self {
         let counts = PeerCounts::of(peer);
         Self {
-            allowed: peer.allowed_ips.as_slice().into(),
-            endpoint: peer.endpoint.as_deref().map(Box::from),
+            allowed: Prefixes::from(peer.allowed_ips.as_slice()),
+            endpoint: Spot::of(peer.endpoint.as_deref()),
             handshake_at: moment.handshake_at(counts.handshake_age_s),
             rx: counts.rx_bytes,
             tx: counts.tx_bytes,
@@ -281,18 +298,19 @@ impl PeerWatch {
     /// Takes what a report says that follows on another.
     fn follow(&mut self, peer: &WireGuardPeer, moment: &Moment) {
         if *self.allowed != *peer.allowed_ips {
-            let was = std::mem::replace(&mut self.allowed, peer.allowed_ips.as_slice().into());
+            let was = std::mem::replace(&mut self.allowed, Prefixes::from(peer.allowed_ips.as_slice()));
             self.note_allowed(was, moment.now);
         }
-        if self.endpoint.as_deref() != peer.endpoint.as_deref() {
-            let was = std::mem::replace(&mut self.endpoint, peer.endpoint.as_deref().map(Box::from));
+        let endpoint = Spot::of(peer.endpoint.as_deref());
+        if self.endpoint != endpoint {
+            let was = std::mem::replace(&mut self.endpoint, endpoint);
             self.note_endpoint(was, moment.now);
         }
         self.count(&PeerCounts::of(peer), moment);
     }
 
     /// Notes that the AllowedIPs were others, or the same in another order.
-    fn note_allowed(&mut self, before: Box<[Cidr]>, now: i64) {
+    fn note_allowed(&mut self, before: Prefixes, now: i64) {
         let (mut was, mut is) = (before.to_vec(), self.allowed.to_vec());
         was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
         is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
@@ -305,12 +323,10 @@ impl PeerWatch {
     }
 
     /// Notes where its packets were sent before.
-    fn note_endpoint(&mut self, before: Option<Box<str>>, now: i64) {
-        if let (Some(was), Some(is)) = (before, &self.endpoint)
-            && host_of(&was) != host_of(is)
-        {
+    fn note_endpoint(&mut self, before: Spot, now: i64) {
+        if before.is_known() && self.endpoint.is_known() && !before.has_host_of(&self.endpoint) {
             let past = self.past.get_or_insert_default();
-            past.moved = Some((now, was));
+            past.moved = Some((now, before));
             push(&mut past.moves, now);
         }
     }
@@ -347,9 +363,4 @@ impl Moment {
         let age_s = age_s.and_then(|age| i64::try_from(age).ok());
         age_s.and_then(|age| u32::try_from((self.observed_at / 1000).checked_sub(age)?).ok()).unwrap_or(0)
     }
-}
-
-/// The address of an endpoint, without its port.
-fn host_of(endpoint: &str) -> &str {
-    endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host)
 }

@@ -3,6 +3,7 @@
 
 mod device;
 mod link;
+mod spot;
 mod stray;
 #[cfg(test)]
 mod tests;
@@ -240,7 +241,7 @@ impl Watches {
         let before = self.agents.get_mut(&receipt.agent).map(Box::as_mut);
         let watch = Watch::build(before, receipt, report);
         for (name, device) in watch.devices.iter() {
-            let Some((at, before)) = device.key_changed.filter(|(at, _)| *at == receipt.received_at) else {
+            let Some((at, before)) = device.key_changed().filter(|(at, _)| *at == receipt.received_at) else {
                 continue;
             };
             self.old_keys.insert(before, (receipt.agent, name.clone(), at));

@@ -40,6 +40,7 @@ mod index;
 mod keys;
 mod link;
 mod mesh;
+mod names;
 mod nat;
 mod outline;
 mod overlay;
@@ -90,6 +91,7 @@ use edges::Edges;
 use fold::FoldSet;
 use health::Health;
 use index::Index;
+use names::Names;
 use record::{Agent, AgentIx};
 use settle::{FarKey, Pending};
 
@@ -280,8 +282,8 @@ impl State {
     fn insert(&mut self, receipt: &Receipt, report: &Report) {
         // One that comes back before the state settles gets its edges back.
         let back = self.pending.gone.remove(&receipt.agent);
-        let (ix, names) = back.unwrap_or_else(|| (self.new_index(), Vec::new()));
-        let agent = Agent::build(receipt, report, &mut self.index.keys, names, None);
+        let (ix, names) = back.unwrap_or_else(|| (self.new_index(), Names::default()));
+        let agent = Agent::build(receipt, report, &mut self.index.keys, &names, None);
         self.by_id.insert(receipt.agent, ix);
         self.pending.nodes.entry(receipt.agent.to_string()).or_insert(None);
         let topics = Index::topics(&agent);
@@ -300,7 +302,7 @@ impl State {
     /// Replaces an agent's record by one of another structure.
     fn replace(&mut self, ix: AgentIx, receipt: &Receipt, report: &Report) {
         let Some(old) = self.agents.get(ix as usize).and_then(Option::as_deref) else { return };
-        let agent = Agent::build(receipt, report, &mut self.index.keys, old.names.clone(), Some(old));
+        let agent = Agent::build(receipt, report, &mut self.index.keys, &old.names, Some(old));
         let (before, after) = (Index::topics(old), Index::topics(&agent));
         let changed = difference(&before, &after);
         self.touch(ix, &changed, true);

@@ -3,6 +3,7 @@
 use proto::report::{IFF_UP, Interface, Report, WireGuardPeer};
 
 use super::keys::Keys;
+use super::names::Names;
 use super::reach::Reach;
 use super::record::{
     Agent, Device, Endpoint, Half, Iface, NO_SLOT, Seen, Slot, age_of, neighbour_counts, parse_mac,
@@ -18,10 +19,11 @@ impl Agent {
         receipt: &Receipt,
         report: &Report,
         keys: &mut Keys,
-        mut names: Vec<Box<str>>,
+        names: &Names,
         old: Option<&Self>,
     ) -> Self {
         let system = &report.system;
+        let mut names = names.to_vec();
         let interfaces: Box<[Iface]> =
             system.interfaces.iter().map(|interface| build_interface(interface, &mut names)).collect();
         let times = match old {
@@ -70,7 +72,6 @@ impl Agent {
             .collect();
         neighbours.sort_unstable();
         neighbours.dedup();
-        names.shrink_to_fit();
         let mut agent = Self {
             id: receipt.agent,
             boot: receipt.boot,
@@ -83,7 +84,7 @@ impl Agent {
             relay: receipt.relay.as_slice().into(),
             hostname: system.hostname.as_str().into(),
             forwarding: system.forwarding.clone(),
-            names,
+            names: names.into_iter().collect(),
             interfaces,
             devices,
             routes_cut: usize::try_from(system.routes_total).is_ok_and(|total| total > routes.len()),

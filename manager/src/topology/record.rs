@@ -8,6 +8,7 @@ use proto::report::{Forwarding, InterfaceKind, Neighbour, NeighbourState, Rule, 
 
 use super::edge::EdgeKey;
 use super::keys::{KeyIx, Keys};
+use super::names::Names;
 use super::reach::Reach;
 use super::routes::Routes;
 use super::shape::Handshake;
@@ -44,7 +45,7 @@ pub(super) struct Agent {
     pub(super) relay: Box<[AgentId]>,
     pub(super) hostname: Box<str>,
     pub(super) forwarding: Option<Forwarding>,
-    pub(super) names: Vec<Box<str>>,
+    pub(super) names: Names,
     pub(super) interfaces: Box<[Iface]>,
     pub(super) devices: Box<[Device]>,
     pub(super) routes: Routes,
@@ -140,7 +141,7 @@ pub(super) struct Seen {
 impl Agent {
     /// The name of a slot; empty for [`NO_SLOT`].
     pub(super) fn name(&self, slot: Slot) -> &str {
-        self.names.get(usize::from(slot)).map_or("", |name| name)
+        self.names.get(slot)
     }
 
     pub(super) fn interface(&self, slot: Slot) -> Option<&Iface> {
@@ -188,10 +189,10 @@ impl Agent {
                 *used = true;
             }
         }
-        for (name, used) in self.names.iter_mut().zip(used) {
-            if !used && !name.is_empty() {
-                *name = "".into();
-            }
+        let free = |slot: Slot| !used[usize::from(slot)] && !self.names.get(slot).is_empty();
+        if (0..).take(self.names.len()).any(free) {
+            let names = self.names.to_vec().into_iter().zip(used);
+            self.names = names.map(|(name, used)| if used { name } else { "".into() }).collect();
         }
     }
 }

@@ -7,6 +7,7 @@ use proto::ids::AgentId;
 
 use super::edge::{self, EdgeKey, Facts, Far, Kept, Near};
 use super::index::{Index, Topic};
+use super::names::Names;
 use super::record::{Agent, AgentIx};
 use super::shape::{EdgeState, MapEdge, NodeShape};
 use super::{Event, State, diff, render};
@@ -26,7 +27,7 @@ pub(super) struct Pending {
     /// Nodes that are no agents and appeared (or vanished), once judged.
     pub(super) fars: BTreeMap<String, bool>,
     /// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
-    pub(super) gone: BTreeMap<AgentId, (AgentIx, Vec<Box<str>>)>,
+    pub(super) gone: BTreeMap<AgentId, (AgentIx, Names)>,
 }
 
 /// A node that is no agent; [`Far::OwnLan`] and [`Far::Behind`] belong to an interface.

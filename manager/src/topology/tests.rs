@@ -29,7 +29,7 @@ pub(super) fn agent_with(system: SystemData) -> Agent {
         relay: Vec::new(),
     };
     let report = Report { interval_s: 30, system, ..Report::default() };
-    Agent::build(&receipt, &report, &mut keys::Keys::default(), Vec::new(), None)
+    Agent::build(&receipt, &report, &mut keys::Keys::default(), &Names::default(), None)
 }
 
 const AGENTS: u8 = 5;

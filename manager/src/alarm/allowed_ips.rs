@@ -341,7 +341,7 @@ fn changed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn routes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
         let name = facts.name(id);
-        for (interface, route) in &watch.stray_routes {
+        for (interface, route) in &watch.past().stray_routes {
             let finding = Finding::new("ROUTE_WITHOUT_ALLOWED_IP", format!("{id}/{interface} {route}"))
                 .say(format!("{name} routes {route} into {interface}, where no peer has it in its AllowedIPs: such packets are dropped."))
                 .because("the route or the AllowedIPs were changed and the other was not")
@@ -351,7 +351,7 @@ fn routes(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 .every(watch.interval_s);
             found.push(finding);
         }
-        for (interface, key, prefix, to) in &watch.stray_prefixes {
+        for (interface, key, prefix, to) in &watch.past().stray_prefixes {
             let peer = peer_name(facts, *key);
             let way =
                 to.as_deref().map_or_else(|| "has no route".to_owned(), |to| format!("is routed to {to}"));

@@ -38,7 +38,9 @@ fn skew(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn regression(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        let Some((_, back)) = watch.clock_back.filter(|(at, _)| facts.now - at <= RECENT) else { continue };
+        let Some((_, back)) = watch.past().clock_back.filter(|(at, _)| facts.now - at <= RECENT) else {
+            continue;
+        };
         let name = facts.name(id);
         let finding = Finding::new("CLOCK_REGRESSION", id.to_string())
             .say(format!("{name}'s clock went back by {}.", span(back)))

@@ -75,7 +75,7 @@ fn gateway(facts: &Facts<'_>, id: AgentId) -> Option<AgentId> {
 
 fn rebooted(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        if watch.rebooted_at.is_none_or(|at| facts.now - at > RECENT) {
+        if watch.past().rebooted_at.is_none_or(|at| facts.now - at > RECENT) {
             continue;
         }
         let name = facts.name(id);
@@ -98,7 +98,7 @@ fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
         let name = facts.name(id);
         let told = |problem: &&(String, String)| !is_of_clock(facts, watch, &problem.1);
-        let Some((source, message)) = watch.problems.iter().find(told) else { continue };
+        let Some((source, message)) = watch.past().problems.iter().find(told) else { continue };
         let finding = Finding::new("COLLECT_PROBLEM", id.to_string())
             .say(format!("{name}'s agent cannot read {source}: {message}."))
             .because("the agent lacks rights or a program, or its kernel is set up otherwise")
@@ -107,7 +107,7 @@ fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             ))
             .proof(
                 watch
-                    .problems
+                    .past().problems
                     .iter()
                     .map(|(source, message)| facts.proof(id, "problems", format!("{source}: {message}"))),
             )
@@ -119,13 +119,13 @@ fn problems(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 /// Whether a wrong clock, which has an alarm of its own, is all that a problem is about.
 fn is_of_clock(facts: &Facts<'_>, watch: &Watch, message: &str) -> bool {
-    let went_back = watch.clock_back.is_some_and(|(at, _)| facts.now - at <= RECENT);
+    let went_back = watch.past().clock_back.is_some_and(|(at, _)| facts.now - at <= RECENT);
     message.contains("in the future") && (went_back || watch.clock_offset_ms.abs() > SKEW)
 }
 
 fn gaps(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        let recent = watch.gaps.iter().filter(|at| facts.now - **at <= 30 * 60_000).count();
+        let recent = watch.past().gaps.iter().filter(|at| facts.now - **at <= 30 * 60_000).count();
         if recent < GAPS {
             continue;
         }
@@ -157,7 +157,9 @@ fn spooled(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn dropped(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
-        let Some((_, count)) = watch.dropped_at.filter(|(at, _)| facts.now - at <= RECENT) else { continue };
+        let Some((_, count)) = watch.past().dropped_at.filter(|(at, _)| facts.now - at <= RECENT) else {
+            continue;
+        };
         let name = facts.name(id);
         let finding = Finding::new("REPORTS_DROPPED", id.to_string())
             .say(format!("{name} gave up reports that it could not deliver: its history has a hole."))

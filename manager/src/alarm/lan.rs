@@ -74,7 +74,7 @@ fn way_out(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let (name, subject) = (facts.name(id), id.to_string());
         let new = |code| Finding::new(code, &subject).of([id]).every(watch.interval_s);
         if watch.way_out.is_none()
-            && watch.way_out_before.is_none()
+            && watch.past().way_out_before.is_none()
             && facts.watches.assumes("DEFAULT_ROUTE_LOST", &subject)
         {
             let finding = new("DEFAULT_ROUTE_LOST")
@@ -91,7 +91,7 @@ fn way_out(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             found.push(finding);
             continue;
         }
-        let Some((before, at)) = &watch.way_out_before else { continue };
+        let Some((before, at)) = &watch.past().way_out_before else { continue };
         let words = |way: &super::watch::WayOut| match way.gateway {
             Some(gateway) => format!("{gateway} on {}", way.interface),
             None => way.interface.clone(),
@@ -149,8 +149,8 @@ fn way_out(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 }
 
 fn neighbours(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.failed.is_empty()) {
-        for (ip, interface, sure) in &watch.failed {
+    for (id, _, watch) in facts.watched().filter(|(_, _, watch)| !watch.past().failed.is_empty()) {
+        for (ip, interface, sure) in &watch.past().failed {
             if !sure && !facts.watches.assumes("NEIGHBOUR_FAILED", &format!("{id}/{interface} {ip}")) {
                 continue;
             }

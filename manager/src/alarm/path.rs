@@ -132,7 +132,7 @@ fn has_drifted(facts: &Facts<'_>, [a, b]: [Side<'_>; 2]) -> bool {
 /// silence better than any firewall.
 fn clock_words(facts: &Facts<'_>, a: &Side<'_>, b: &Side<'_>) -> Option<String> {
     [a, b].into_iter().find_map(|side| {
-        let (at, _) = side.host.watch?.clock_back?;
+        let (at, _) = side.host.watch?.past().clock_back?;
         (facts.now - at <= 3_600_000).then(|| {
             format!(
                 "{}'s clock went back, and WireGuard refuses handshakes that are dated before the last one",

@@ -3,6 +3,7 @@
 
 mod device;
 mod link;
+mod past;
 mod spot;
 mod stray;
 #[cfg(test)]
@@ -11,7 +12,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use proto::ids::{AgentId, BootId, Cidr, PublicKey};
+use proto::ids::{AgentId, BootId, PublicKey};
 use proto::report::{
     Forwarding, Interface, InterfaceKind, NeighbourState, Report, Route, RouteKind, TABLE_MAIN,
 };
@@ -20,6 +21,8 @@ use self::device::device_watch;
 pub use self::device::{CHURN, DeviceWatch, IN_A_ROW, PeerWatch, Rise};
 pub use self::link::LinkWatch;
 use self::link::link_watch;
+pub use self::past::Past;
+use self::past::Rare;
 use self::stray::{stray_prefixes, stray_routes};
 use super::few::Few;
 use super::recall::Recalled;
@@ -73,32 +76,18 @@ pub struct Watch {
     pub clock_offset_ms: i64,
     /// Its own clock's last reading (ms).
     own_clock: i64,
-    /// When its clock went back, and by how much (ms).
-    pub clock_back: Option<(i64, i64)>,
     uptime_s: u64,
-    /// When its host was found to have been started anew (ms).
-    pub rebooted_at: Option<i64>,
     /// Reports that waited at it.
     pub spooled: u64,
     dropped: u64,
-    /// When it last gave up reports, and how many.
-    pub dropped_at: Option<(i64, u64)>,
-    /// Whence its reports came late or not at all (ms).
-    pub gaps: Vec<i64>,
-    /// What it could not read: source and reason.
-    pub problems: Vec<(String, String)>,
     /// Whether it forwards packets.
     pub forwarding: Option<Forwarding>,
     /// Its default route: interface, gateway, the gateway's link-layer address.
     pub way_out: Option<WayOut>,
-    /// The default route before the present one, and when it changed (ms).
-    pub way_out_before: Option<(Option<WayOut>, i64)>,
     /// Whether it ever had a default route.
     pub had_way_out: bool,
     /// Neighbours that answer: address, link-layer address, interface.
     pub neighbours: Vec<(IpAddr, String, String)>,
-    /// Addresses that do not answer, with their interface, and whether they are known to have answered.
-    pub failed: Vec<(IpAddr, String, bool)>,
     /// WireGuard devices by name.
     pub devices: Few<String, DeviceWatch>,
     /// Network cards by name.
@@ -109,10 +98,7 @@ pub struct Watch {
     is_deaf: bool,
     /// Whether something may be odd until the next report, or it is deaf.
     is_restless: bool,
-    /// Routes into WireGuard interfaces where no AllowedIPs hold their destination.
-    pub stray_routes: Vec<(String, Cidr)>,
-    /// AllowedIPs that no route leads into their interface, with the interface that it leads to.
-    pub stray_prefixes: Vec<(String, PublicKey, Cidr, Option<String>)>,
+    past: Rare,
 }
 
 /// When a report came and was observed (ms), and the seconds between its agent's reports.
@@ -275,20 +261,19 @@ impl Watches {
 }
 
 impl Watch {
+    /// What is odd of it, or was lately.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        self.past.get()
+    }
+
     /// Whether something of it may be worth a word, so that rules should look at its host. Rather too
     /// often than once too little.
     #[must_use]
     pub fn is_odd(&self, now: i64) -> bool {
-        let recent = |at: Option<i64>| at.is_some_and(|at| now - at <= WINDOW);
-        let way_out = self.way_out_before.as_ref();
-        recent(self.clock_back.map(|(at, _)| at))
-            || recent(self.rebooted_at)
-            || recent(self.dropped_at.map(|(at, _)| at))
-            || way_out.is_some_and(|(_, at)| self.way_out.is_none() || now - at <= GAP_WINDOW)
+        self.past().is_odd(now, self.way_out.is_some())
             || self.clock_offset_ms.abs() > CLOCK_STEP
             || self.spooled > 0
-            || !(self.gaps.is_empty() && self.problems.is_empty() && self.failed.is_empty())
-            || !(self.stray_routes.is_empty() && self.stray_prefixes.is_empty())
             || !self.is_calm
                 && (self.links.values().any(LinkWatch::is_odd)
                     || self.devices.values().any(|device| device.is_odd(now)))
@@ -309,43 +294,39 @@ impl Watch {
             interval_s: report.interval_s.clamp(1, 3600),
             clock_offset_ms: report.clock_offset_ms,
             own_clock,
-            clock_back: old.and_then(|old| old.clock_back),
             uptime_s: system.uptime_s,
-            rebooted_at: old.and_then(|old| old.rebooted_at),
             spooled: report.delivery.spooled,
             dropped: report.delivery.dropped,
-            dropped_at: old.and_then(|old| old.dropped_at),
-            gaps: old.map(|old| old.gaps.clone()).unwrap_or_default(),
-            problems: report
-                .problems
-                .iter()
-                .take(4)
-                .map(|problem| (problem.source.clone(), problem.message.clone()))
-                .collect(),
             forwarding: system.forwarding.clone(),
             had_way_out: way_out.is_some() || old.is_some_and(|old| old.had_way_out),
-            way_out_before: old.and_then(|old| old.way_out_before.clone()),
             neighbours: Vec::new(),
-            failed: Vec::new(),
             devices: Few::default(),
             links: Few::default(),
             is_calm: false,
             is_deaf: false,
             is_restless: false,
+            past: Rare::default(),
+            way_out,
+        };
+        let problems = report.problems.iter().take(4);
+        let mut past = Past {
+            problems: problems.map(|problem| (problem.source.clone(), problem.message.clone())).collect(),
+            failed: Vec::new(),
             stray_routes: stray_routes(report),
             stray_prefixes: stray_prefixes(report),
-            way_out,
+            ..old.map(|old| old.past().clone()).unwrap_or_default()
         };
         if let Some(old) = old {
             if let Some(changed) = changed_way(old.way_out.as_ref(), watch.way_out.as_ref()) {
-                watch.way_out_before = Some((changed, now));
+                past.way_out_before = Some((changed, now));
             }
-            watch.take_times(old.times(), same_boot.is_some());
+            watch.take_times(old.times(), same_boot.is_some(), &mut past);
         }
         if let Some(old) = same_boot.filter(|old| report.delivery.dropped > old.dropped) {
-            watch.dropped_at = Some((now, report.delivery.dropped - old.dropped));
+            past.dropped_at = Some((now, report.delivery.dropped - old.dropped));
         }
-        watch.take_neighbours(old, report);
+        watch.take_neighbours(old, report, &mut past);
+        watch.past = past.into();
         let moment = Moment { now, observed_at: report.observed_at, interval_s: watch.interval_s };
         let is_card = |(_, interface): &(u16, &Interface)| {
             matches!(interface.kind, InterfaceKind::Physical | InterfaceKind::Wireless)
@@ -372,21 +353,21 @@ impl Watch {
     }
 
     /// Takes what the times of the report before and of this one, already taken, say.
-    fn take_times(&mut self, old: Times, same_boot: bool) {
+    fn take_times(&self, old: Times, same_boot: bool, past: &mut Past) {
         let now = self.received_at;
         // A host's clock and ours advance alike; the reports' own delays are seconds.
         let elapsed = now - old.received_at;
         let back = old.own_clock + elapsed - self.own_clock;
         if self.uptime_s >= old.uptime_s && self.own_clock < old.own_clock - CLOCK_STEP {
-            self.clock_back = Some((now, back));
+            past.clock_back = Some((now, back));
         }
         if self.uptime_s < old.uptime_s {
-            self.rebooted_at = Some(now);
+            past.rebooted_at = Some(now);
         }
-        self.gaps.retain(|at| now - at <= GAP_WINDOW);
+        past.gaps.retain(|at| now - at <= GAP_WINDOW);
         let interval = i64::from(self.interval_s) * 1000;
         if same_boot && elapsed > 2 * interval + 5000 && elapsed <= 4 * interval + 10_000 {
-            push(&mut self.gaps, now);
+            push(&mut past.gaps, now);
         }
     }
 
@@ -396,7 +377,9 @@ impl Watch {
         let system = &counts.system;
         (self.received_at, self.observed_at, self.uptime_s) = (now, counts.observed_at, system.uptime_s);
         self.own_clock = counts.observed_at - self.clock_offset_ms;
-        self.take_times(old, true);
+        let mut past = self.past.take();
+        self.take_times(old, true, &mut past);
+        self.past = past.into();
         let moment = Moment { now, observed_at: self.observed_at, interval_s: self.interval_s };
         self.devices.values_mut().for_each(|device| device.count(system, &moment));
         let same = self.uptime_s >= old.uptime_s;
@@ -419,15 +402,10 @@ impl Watch {
 
     /// Whether [`Watch::is_odd`] may be so at some moment until the next report.
     fn may_be_odd(&self) -> bool {
-        self.clock_back.is_some()
-            || self.rebooted_at.is_some()
-            || self.dropped_at.is_some()
-            || self.way_out_before.is_some()
-            || self.is_odd(self.received_at)
-            || !self.is_calm
+        self.past().has_happened() || self.is_odd(self.received_at) || !self.is_calm
     }
 
-    fn take_neighbours(&mut self, old: Option<&Self>, report: &Report) {
+    fn take_neighbours(&mut self, old: Option<&Self>, report: &Report, past: &mut Past) {
         use NeighbourState::{Complete, Delay, Failed, Permanent, Probe, Reachable, Stale};
         for neighbour in &report.system.neighbours {
             let place = (neighbour.ip, neighbour.interface.clone());
@@ -440,15 +418,16 @@ impl Watch {
                 }
                 (Failed, _) => {
                     let Some(old) = old else {
-                        self.failed.push((place.0, place.1, false));
+                        past.failed.push((place.0, place.1, false));
                         continue;
                     };
                     let answered =
                         old.neighbours.iter().any(|known| (known.0, &known.2) == (place.0, &place.1));
-                    let before = old.failed.iter().find(|known| (known.0, &known.1) == (place.0, &place.1));
+                    let before =
+                        old.past().failed.iter().find(|known| (known.0, &known.1) == (place.0, &place.1));
                     if answered || before.is_some() {
                         let sure = answered || before.is_some_and(|before| before.2);
-                        self.failed.push((place.0, place.1, sure));
+                        past.failed.push((place.0, place.1, sure));
                     }
                 }
                 _ => {}

@@ -107,7 +107,7 @@ fn figures(agent: &Agent, half: &Half, other: Option<&Half>) -> String {
     let endpoint = half
         .reach
         .endpoint()
-        .map_or_else(|| "no endpoint".to_owned(), |e| format!("at {}", endpoint_text(agent, e)));
+        .map_or_else(|| "no endpoint".to_owned(), |e| format!("at {}", endpoint_text(&agent.names, e)));
     let flow = match (
         half.samples.class(&agent.times, half.keepalive_s, other.map(|other| other.keepalive_s)),
         half.samples.last(),

@@ -12,7 +12,7 @@
 //! link, outline    edges one at a time, and the map for drawing in its order, for long answers
 //! screen        what alarms look at: a glance over all     excerpt   the view of some agents alone
 //! health        how the tunnels fare, and what is not well, kept up to date
-//! settle        which edges a change concerns, and what became of them
+//! settle        which edges a change concerns, and what became of them     snapshot   how they were before
 //! recompute     everything from scratch, by another way: the test of the incremental one
 //! ```
 //!
@@ -59,6 +59,7 @@ mod routes;
 mod screen;
 mod settle;
 mod shape;
+mod snapshot;
 mod stacking;
 mod traffic;
 mod tunnel;
@@ -94,6 +95,7 @@ use index::Index;
 use names::Names;
 use record::{Agent, AgentIx};
 use settle::{FarKey, Pending};
+use snapshot::NodeBefore;
 
 /// How a report reached the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +178,11 @@ impl State {
             self.rests_on(receipt.agent, None);
             Applied::Counters
         } else {
+            if same {
+                self.note_presence(ix);
+            } else {
+                self.note_node(ix);
+            }
             self.replace(ix, receipt, report);
             Applied::Structure
         }
@@ -211,10 +218,11 @@ impl State {
         let Some(ix) = self.by_id.get(&id).copied() else { return false };
         let Some(agent) = self.agent(ix) else { return false };
         let topics = Index::topics(agent);
-        self.touch(ix, &topics, true);
+        self.note_node(ix);
+        self.touch(ix, &topics);
         if let Some(agent) = self.agents[ix as usize].take() {
             self.index.remove(ix, &agent);
-            self.pending.gone.insert(id, (ix, agent.names));
+            self.pending.gone.add(id, ix, agent.names);
             for key in agent.claims {
                 self.unclaim(key);
             }
@@ -267,6 +275,11 @@ impl State {
         self.agents.get(ix as usize)?.as_deref()
     }
 
+    /// The id and the names of an agent, also of one forgotten since the last settling: edges still mention it.
+    fn known(&self, ix: AgentIx) -> Option<(AgentId, &Names)> {
+        self.agent(ix).map(|agent| (agent.id, &agent.names)).or_else(|| self.pending.gone.get(ix))
+    }
+
     fn find(&self, id: AgentId) -> Option<AgentIx> {
         self.by_id.get(&id).copied()
     }
@@ -281,11 +294,11 @@ impl State {
 
     fn insert(&mut self, receipt: &Receipt, report: &Report) {
         // One that comes back before the state settles gets its edges back.
-        let back = self.pending.gone.remove(&receipt.agent);
+        let back = self.pending.gone.take(receipt.agent);
         let (ix, names) = back.unwrap_or_else(|| (self.new_index(), Names::default()));
         let agent = Agent::build(receipt, report, &mut self.index.keys, &names, None);
         self.by_id.insert(receipt.agent, ix);
-        self.pending.nodes.entry(receipt.agent.to_string()).or_insert(None);
+        self.pending.nodes.entry(receipt.agent).or_insert(NodeBefore::Absent);
         let topics = Index::topics(&agent);
         let concerned = self.index.concerned(&topics, &agent);
         concerned.into_iter().for_each(|ix| self.mark(ix));
@@ -299,13 +312,13 @@ impl State {
         })
     }
 
-    /// Replaces an agent's record by one of another structure.
+    /// Replaces an agent's record, whose node was noted, by one of another structure.
     fn replace(&mut self, ix: AgentIx, receipt: &Receipt, report: &Report) {
         let Some(old) = self.agents.get(ix as usize).and_then(Option::as_deref) else { return };
         let agent = Agent::build(receipt, report, &mut self.index.keys, &old.names, Some(old));
         let (before, after) = (Index::topics(old), Index::topics(&agent));
         let changed = difference(&before, &after);
-        self.touch(ix, &changed, true);
+        self.touch(ix, &changed);
         if let Some(old) = self.agents[ix as usize].take() {
             self.index.remove(ix, &old);
         }
@@ -319,7 +332,7 @@ impl State {
         self.health.take_caller(ix, health::calls_in_vain(&agent));
         self.note_report(ix);
         self.agents[ix as usize] = Some(Box::new(agent));
-        self.touch(ix, changed, false);
+        self.touch(ix, changed);
     }
 
     /// Takes new counters and ages; what they change of an edge's state is looked at when settling.

@@ -8,10 +8,10 @@ use proto::ids::Cidr;
 use super::record::{Endpoint, NO_SLOT};
 
 /// A peer's endpoint and AllowedIPs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reach(Form);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     Plain { ip: Ipv4Addr, port: u16, allowed: Ipv4Addr, prefix: u8 },
     Other(Box<(Option<Endpoint>, Box<[Cidr]>)>),

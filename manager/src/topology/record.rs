@@ -11,7 +11,7 @@ use super::keys::{KeyIx, Keys};
 use super::names::Names;
 use super::reach::Reach;
 use super::routes::Routes;
-use super::shape::Handshake;
+use super::shape::{Handshake, Presence};
 use super::traffic::Samples;
 use super::wireguard;
 
@@ -144,6 +144,10 @@ impl Agent {
         self.names.get(slot)
     }
 
+    pub(super) fn presence(&self) -> Presence {
+        if self.silent { Presence::Silent } else { Presence::Fresh }
+    }
+
     pub(super) fn interface(&self, slot: Slot) -> Option<&Iface> {
         self.interfaces.iter().find(|interface| interface.slot == slot)
     }
@@ -253,13 +257,13 @@ pub(super) fn age_of(handshake_age_s: Option<u64>) -> u32 {
     handshake_age_s.map_or(NEVER, |age| u32::try_from(age).unwrap_or(NEVER - 1).min(NEVER - 1))
 }
 
-/// The text of an endpoint, as `wg` writes it.
-pub(super) fn endpoint_text(agent: &Agent, endpoint: Endpoint) -> String {
+/// The text of an endpoint, as `wg` writes it, with the names of its agent.
+pub(super) fn endpoint_text(names: &Names, endpoint: Endpoint) -> String {
     let Endpoint { ip, port, zone } = endpoint;
     match ip {
         IpAddr::V4(ip) => format!("{ip}:{port}"),
         IpAddr::V6(ip) if zone == NO_SLOT => format!("[{ip}]:{port}"),
-        IpAddr::V6(ip) => format!("[{ip}%{}]:{port}", agent.name(zone)),
+        IpAddr::V6(ip) => format!("[{ip}%{}]:{port}", names.get(zone)),
     }
 }
 

@@ -3,13 +3,10 @@
 use std::fmt::Write as _;
 
 use super::State;
-use super::edge::{EdgeKey, Far, Kept, Near};
+use super::edge::{EdgeKey, Far, Near};
 use super::keys::Keys;
-use super::record::{Agent, Device, Half, Iface, NO_SLOT, Slot, endpoint_text, key_of, mac_text};
-use super::shape::{
-    DeviceShape, EdgeShape, End, HalfShape, InterfaceShape, Layer, MapEdge, NodeKind, NodeShape, Presence,
-    Relation,
-};
+use super::record::{Agent, Device, Half, Iface, NO_SLOT, Slot, key_of, mac_text};
+use super::shape::{DeviceShape, End, InterfaceShape, Layer, NodeKind, NodeShape};
 use super::stacking;
 
 /// Id of the manager's node.
@@ -23,7 +20,7 @@ pub(super) fn agent_shape(agent: &Agent, keys: &Keys) -> NodeShape {
         id: agent.id.to_string(),
         kind: NodeKind::Agent,
         name: agent.label(),
-        presence: Some(if agent.silent { Presence::Silent } else { Presence::Fresh }),
+        presence: Some(agent.presence()),
         interfaces: interfaces.into_iter().map(|interface| interface_shape(agent, interface, keys)).collect(),
     }
 }
@@ -62,21 +59,6 @@ pub(super) fn far_shape(id: &str) -> NodeShape {
     NodeShape { id: id.to_owned(), kind, name, presence: None, interfaces: Vec::new() }
 }
 
-/// An edge without its figures.
-pub(super) fn map_edge(
-    state: &State,
-    key: EdgeKey,
-    kept: &Kept,
-    relation: Relation,
-    seen: [bool; 2],
-) -> MapEdge {
-    let halves =
-        halves(state, key).map(|half| half.map(|(agent, half)| half_shape(agent, half, &state.index.keys)));
-    let (id, ends) = (id_of(state, key), ends(state, key));
-    let Kept { since, state, .. } = *kept;
-    MapEdge { edge: EdgeShape { id, layer: key.layer, ends, relation, state, since, seen }, halves }
-}
-
 /// The stable id of an edge.
 pub(super) fn id_of(state: &State, key: EdgeKey) -> String {
     // Written in one go, and long enough for most: answers are made of these.
@@ -93,9 +75,9 @@ pub(super) fn id_of(state: &State, key: EdgeKey) -> String {
 }
 
 fn push_near(id: &mut String, state: &State, near: Near) {
-    let Some(agent) = state.agent(near.agent) else { return };
-    let _ = write!(id, "{}", agent.id);
-    let name = agent.name(near.slot);
+    let Some((agent, names)) = state.known(near.agent) else { return };
+    let _ = write!(id, "{agent}");
+    let name = names.get(near.slot);
     if !name.is_empty() {
         id.push('/');
         id.push_str(name);
@@ -105,11 +87,11 @@ fn push_near(id: &mut String, state: &State, near: Near) {
 /// The two ends; one that is no agent comes second.
 pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
     let near = |near: Near| {
-        let agent = state.agent(near.agent);
-        End {
-            node: agent.map_or_else(String::new, |agent| agent.id.to_string()),
-            interface: agent.map(|agent| agent.name(near.slot).to_owned()).filter(|name| !name.is_empty()),
-        }
+        let Some((agent, names)) = state.known(near.agent) else {
+            return End { node: String::new(), interface: None };
+        };
+        let name = names.get(near.slot);
+        End { node: agent.to_string(), interface: (!name.is_empty()).then(|| name.to_owned()) }
     };
     let second = match key.far {
         Far::Agent(far) => near(far),
@@ -121,11 +103,11 @@ pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
 /// The id of a node that is no agent, at the far end of an edge; some belong to the near end.
 pub(super) fn far_id(state: &State, far: Far, near: Option<Near>) -> String {
     let place = || {
-        let agent = near.and_then(|near| Some((state.agent(near.agent)?, near.slot)));
-        agent.map_or_else(|| "/".to_owned(), |(agent, slot)| format!("{}/{}", agent.id, agent.name(slot)))
+        let known = near.and_then(|near| Some((state.known(near.agent)?, near.slot)));
+        known.map_or_else(|| "/".to_owned(), |((agent, names), slot)| format!("{agent}/{}", names.get(slot)))
     };
     match far {
-        Far::Agent(far) => state.agent(far.agent).map_or_else(String::new, |agent| agent.id.to_string()),
+        Far::Agent(far) => state.known(far.agent).map_or_else(String::new, |(agent, _)| agent.to_string()),
         Far::Key(number) => format!("ext:{}", state.index.keys.key(number)),
         Far::Lan(mac) => format!("lan:{}", mac_text(mac)),
         Far::OwnLan(mac) => format!("lan:{}@{}", mac_text(mac), place()),
@@ -162,15 +144,4 @@ fn half_for<'a>(
 ) -> Option<(&'a Agent, &'a Half)> {
     let (agent, device) = end?;
     Some((agent, device.half(other?.1.key?)?))
-}
-
-fn half_shape(agent: &Agent, half: &Half, keys: &Keys) -> HalfShape {
-    HalfShape {
-        peer: keys.key(half.key),
-        handshake: half.handshake(agent),
-        endpoint: half.reach.endpoint().map(|endpoint| endpoint_text(agent, endpoint)),
-        keepalive_s: (half.keepalive_s > 0).then_some(half.keepalive_s),
-        allowed_ips: half.reach.allowed().collect(),
-        has_psk: half.has_psk,
-    }
 }

@@ -9,7 +9,8 @@ use super::edge::{self, EdgeKey, Facts, Far, Kept, Near};
 use super::index::{Index, Topic};
 use super::names::Names;
 use super::record::{Agent, AgentIx};
-use super::shape::{EdgeState, MapEdge, NodeShape};
+use super::shape::{EdgeState, MapEdge};
+use super::snapshot::{EdgeSnapshot, NodeBefore};
 use super::{Event, State, diff, render};
 
 /// Intervals without a report after which an agent is silent.
@@ -22,12 +23,35 @@ const UNBORN: i64 = i64::MIN;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) agents: BTreeSet<AgentIx>,
-    pub(super) edges: BTreeMap<EdgeKey, Option<MapEdge>>,
-    pub(super) nodes: BTreeMap<String, Option<NodeShape>>,
+    pub(super) edges: BTreeMap<EdgeKey, Option<Box<EdgeSnapshot>>>,
+    pub(super) nodes: BTreeMap<AgentId, NodeBefore>,
     /// Nodes that are no agents and appeared (or vanished), once judged.
     pub(super) fars: BTreeMap<String, bool>,
-    /// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
-    pub(super) gone: BTreeMap<AgentId, (AgentIx, Names)>,
+    pub(super) gone: Gone,
+}
+
+/// Agents forgotten meanwhile, whose indices and names of interfaces edges still mention.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    names: BTreeMap<AgentIx, (AgentId, Names)>,
+    indices: BTreeMap<AgentId, AgentIx>,
+}
+
+impl Gone {
+    pub(super) fn add(&mut self, id: AgentId, ix: AgentIx, names: Names) {
+        self.names.insert(ix, (id, names));
+        self.indices.insert(id, ix);
+    }
+
+    pub(super) fn get(&self, ix: AgentIx) -> Option<(AgentId, &Names)> {
+        self.names.get(&ix).map(|(id, names)| (*id, names))
+    }
+
+    /// The index and the names of an agent that comes back.
+    pub(super) fn take(&mut self, id: AgentId) -> Option<(AgentIx, Names)> {
+        let ix = self.indices.remove(&id)?;
+        Some((ix, self.names.remove(&ix)?.1))
+    }
 }
 
 /// A node that is no agent; [`Far::OwnLan`] and [`Far::Behind`] belong to an interface.
@@ -58,10 +82,7 @@ impl State {
             let is_there = self.judge_edge(*key);
             let more = i64::from(is_there) - i64::from(before.is_some());
             if let Some(far) = far_key(*key).filter(|_| more != 0) {
-                let id = match before {
-                    Some(before) => before.edge.ends[1].node.clone(),
-                    None => render::ends(self, *key)[1].node.clone(),
-                };
+                let id = render::far_id(self, key.far, Some(key.near));
                 self.count_far(far, &id, more, &mut fars);
             }
         }
@@ -74,9 +95,18 @@ impl State {
         let Pending { nodes, fars, edges, .. } = &self.pending;
         let mut events = Vec::new();
         for (id, before) in nodes {
-            let after = id.parse().ok().and_then(|id| self.agent(self.find(id)?));
-            let after = after.map(|agent| render::agent_shape(agent, &self.index.keys));
-            diff::node_events(before.as_ref(), after, &mut events);
+            let after = self.find(*id).and_then(|ix| self.agent(ix));
+            let shape = || after.map(|agent| render::agent_shape(agent, &self.index.keys));
+            match before {
+                NodeBefore::Absent => diff::node_events(None, shape(), &mut events),
+                NodeBefore::Alike(presence) => {
+                    let is = after.map(Agent::presence).filter(|is| is != presence);
+                    events.extend(
+                        is.map(|is| Event::PresenceChanged { id: id.to_string(), presence: Some(is) }),
+                    );
+                }
+                NodeBefore::Other(before) => diff::node_events(Some(before), shape(), &mut events),
+            }
             events.drain(..).for_each(&mut tell);
         }
         for (id, appeared) in fars {
@@ -86,8 +116,13 @@ impl State {
             events.drain(..).for_each(&mut tell);
         }
         for (key, before) in edges {
-            let after = self.edges.get(key).map(|kept| self.map_edge(*key, kept));
-            diff::edge_events(before.as_ref(), after, &mut events);
+            let after = self.edges.get(key).map(|kept| EdgeSnapshot::of(self, *key, kept));
+            if before.as_deref() == after.as_ref() {
+                continue;
+            }
+            let shape = |edge: &EdgeSnapshot| edge.shape(self, *key);
+            let before = before.as_deref().map(shape);
+            diff::edge_events(before.as_ref(), after.as_ref().map(shape), &mut events);
             events.drain(..).for_each(&mut tell);
         }
     }
@@ -100,24 +135,38 @@ impl State {
                 agent.free_names();
             }
         }
-        self.free.extend(gone.into_values().map(|(ix, _)| ix));
+        self.free.extend(gone.indices.into_values());
         self.index.keys.sweep();
         self.version += u64::from(changed);
     }
 
     /// Marks an agent and all whom these topics of it concern, and keeps how their edges were.
-    pub(super) fn touch(&mut self, ix: AgentIx, topics: &[(Topic, u64)], node: bool) {
+    pub(super) fn touch(&mut self, ix: AgentIx, topics: &[(Topic, u64)]) {
         let Some(agent) = self.agent(ix) else { return };
         let concerned = self.index.concerned(topics, agent);
-        if node {
-            let id = agent.id.to_string();
-            if !self.pending.nodes.contains_key(&id) {
-                let shape = render::agent_shape(agent, &self.index.keys);
-                self.pending.nodes.insert(id, Some(shape));
-            }
-        }
         self.mark(ix);
         concerned.into_iter().for_each(|ix| self.mark(ix));
+    }
+
+    /// Keeps whether an agent reports before that alone changes of its node, unless an earlier change already did.
+    pub(super) fn note_presence(&mut self, ix: AgentIx) {
+        let Some(agent) = self.agent(ix) else { return };
+        let (id, presence) = (agent.id, agent.presence());
+        self.pending.nodes.entry(id).or_insert(NodeBefore::Alike(presence));
+    }
+
+    /// Keeps how an agent's node is before it changes, unless an earlier change already did.
+    pub(super) fn note_node(&mut self, ix: AgentIx) {
+        let Some(agent) = self.agent(ix) else { return };
+        let (id, mut presence) = (agent.id, agent.presence());
+        match self.pending.nodes.get(&id) {
+            None => {}
+            Some(NodeBefore::Alike(was)) => presence = *was,
+            Some(NodeBefore::Absent | NodeBefore::Other(_)) => return,
+        }
+        let mut shape = render::agent_shape(agent, &self.index.keys);
+        shape.presence = Some(presence);
+        self.pending.nodes.insert(id, NodeBefore::Other(Box::new(shape)));
     }
 
     /// Has an agent's claims looked at when settling, and keeps how its edges are.
@@ -132,14 +181,13 @@ impl State {
     pub(super) fn stash(&mut self, key: EdgeKey) {
         if !self.pending.edges.contains_key(&key) {
             let kept = self.edges.get(&key).filter(|kept| kept.since != UNBORN);
-            let before = kept.map(|kept| self.map_edge(key, kept));
+            let before = kept.map(|kept| Box::new(EdgeSnapshot::of(self, key, kept)));
             self.pending.edges.insert(key, before);
         }
     }
 
     pub(super) fn map_edge(&self, key: EdgeKey, kept: &Kept) -> MapEdge {
-        let Facts { relation, seen, .. } = edge::evaluate(self, key);
-        render::map_edge(self, key, kept, relation, seen)
+        EdgeSnapshot::of(self, key, kept).shape(self, key)
     }
 
     fn look_for_silence(&mut self) {
@@ -154,7 +202,8 @@ impl State {
         for ix in changed {
             let Some(agent) = self.agent(ix) else { continue };
             let topics = Index::topics(agent);
-            self.touch(ix, &topics, true);
+            self.note_presence(ix);
+            self.touch(ix, &topics);
             if let Some(agent) = self.agents[ix as usize].as_mut() {
                 agent.silent = !agent.silent;
                 if agent.silent {
@@ -197,8 +246,8 @@ impl State {
     fn note_touched(&mut self) {
         let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent);
         let all = self.pending.agents.iter().copied().chain(ends);
-        let ids: Vec<AgentId> = all.filter_map(|ix| Some(self.agent(ix)?.id)).collect();
-        self.touched.get_mut().unwrap_or_else(PoisonError::into_inner).agents.extend(ids);
+        let ids = all.filter_map(|ix| Some(self.agent(ix)?.id));
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).agents.extend(ids);
     }
 
     /// Finds an edge's state anew, drops it when nobody claims it, and tells whether it is there.

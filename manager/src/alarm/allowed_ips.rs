@@ -8,7 +8,7 @@ use proto::ids::{AgentId, Cidr, PublicKey};
 use super::facts::{Facts, Side};
 use super::wireguard::RECENT;
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, InterfaceShape, Traffic};
+use crate::topology::{EdgeState, Nic, Traffic};
 
 pub(super) const RULES: &[Rule] =
     &[source, destination, empty, overlap, conflict, not_reciprocal, changed, routes, forwarding];
@@ -38,8 +38,8 @@ fn holds(prefixes: &[Cidr], ip: IpAddr) -> bool {
 }
 
 /// Addresses of a tunnel interface that others may be expected to know.
-fn addresses(nic: &InterfaceShape) -> impl Iterator<Item = IpAddr> + '_ {
-    nic.addresses.iter().map(|address| address.address()).filter(|ip| !is_link_local(*ip))
+fn addresses<'a>(nic: &Nic<'a>) -> impl Iterator<Item = IpAddr> + use<'a> {
+    nic.addresses().iter().map(|address| address.address()).filter(|ip| !is_link_local(*ip))
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -115,7 +115,7 @@ fn destination(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     lost.len()
                 )
             };
-            let up = host.node.shape.interfaces.iter().any(|nic| nic.name == *interface && nic.up);
+            let up = host.view.nic(interface).is_some_and(|nic| nic.is_up());
             let mut finding = Finding::new("ALLOWED_IPS_DST", format!("{id}/{interface}"))
                 .say(format!("{name} drops packets that it is to send into {interface}: no peer, or no endpoint, for where they go."))
                 .because(because)
@@ -223,7 +223,7 @@ fn conflict(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             for prefix in hosts {
                 let ip = prefix.address();
                 // Most often the peer's own, which is quickly seen.
-                if to.nic.is_some_and(|nic| nic.addresses.iter().any(|own| own.address() == ip)) {
+                if to.nic.is_some_and(|nic| nic.addresses().iter().any(|own| own.address() == ip)) {
                     continue;
                 }
                 let owners = facts.state.tunnel_owners(ip);
@@ -263,9 +263,9 @@ pub(super) fn has_twin(facts: &Facts<'_>, key: PublicKey) -> bool {
 fn passes_on(facts: &Facts<'_>, host: &Side<'_>, ip: IpAddr) -> bool {
     let mut by_peer = false;
     facts.state.each_peer(host.id, |_, _, allowed| by_peer |= holds(allowed, ip));
-    let others = host.host.node.shape.interfaces.iter().filter(|nic| nic.name != host.interface);
-    let local = others.flat_map(|nic| &nic.addresses).any(|address| address.contains(ip));
-    by_peer || local
+    let nics = host.host.view.nics();
+    let mut others = nics.iter().filter(|nic| nic.name() != host.interface).flat_map(Nic::addresses);
+    by_peer || others.any(|address| address.contains(ip))
 }
 
 /// D9.
@@ -279,7 +279,7 @@ fn not_reciprocal(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 continue;
             }
             // Another of its interfaces may be meant; one family that fits is enough of a sign.
-            let own: Vec<IpAddr> = addresses(nic).collect();
+            let own: Vec<IpAddr> = addresses(&nic).collect();
             if own.is_empty() || own.iter().any(|ip| holds(allowed, *ip)) {
                 continue;
             }
@@ -435,14 +435,9 @@ fn behind(facts: &Facts<'_>, from: &Side<'_>, to: &Side<'_>, prefix: &Cidr) -> O
     if prefix.prefix() == 0 {
         return Some("everything".to_owned());
     }
-    let others = to
-        .host
-        .node
-        .shape
-        .interfaces
-        .iter()
-        .filter(|nic| nic.name != to.interface && nic.wireguard.is_none());
-    let lan = others.flat_map(|nic| &nic.addresses).find(|address| {
+    let nics = to.host.view.nics();
+    let others = nics.iter().filter(|nic| nic.name() != to.interface && !nic.is_wireguard());
+    let lan = others.flat_map(Nic::addresses).find(|address| {
         !address.address().is_loopback() && address.prefix() < 31 && prefix.contains(address.address())
     });
     if let Some(lan) = lan {
@@ -451,7 +446,7 @@ fn behind(facts: &Facts<'_>, from: &Side<'_>, to: &Side<'_>, prefix: &Cidr) -> O
     let own = |ip: IpAddr| {
         [from, to]
             .iter()
-            .any(|side| side.nic.is_some_and(|nic| nic.addresses.iter().any(|a| a.address() == ip)))
+            .any(|side| side.nic.is_some_and(|nic| nic.addresses().iter().any(|a| a.address() == ip)))
     };
     // Only those that it could pass them on to, and where the sender has no peer of its own for it.
     let mut third = None;

@@ -154,7 +154,7 @@ fn is_direct(reporter: &Reporter, now: i64) -> bool {
 fn direct_peer(facts: &Facts<'_>, id: AgentId) -> Option<(AgentId, IpAddr)> {
     let up = facts.tunnels_of(id).filter(|tunnel| tunnel.edge.shape.state == EdgeState::Up);
     up.flat_map(|tunnel| tunnel.ends.iter().flatten()).filter(|side| side.id != id).find_map(|side| {
-        let address = side.nic?.addresses.first()?.address();
+        let address = side.nic?.addresses().first()?.address();
         facts.agents.get(&side.id).is_some_and(|r| is_direct(r, facts.now)).then_some((side.id, address))
     })
 }

@@ -6,7 +6,7 @@ use proto::report::InterfaceKind;
 use super::facts::{Facts, Side};
 use super::wireguard::RECENT;
 use super::{Finding, Rule};
-use crate::topology::{EdgeState, InterfaceShape, LIVE_S, NatKind, UnderlayKind};
+use crate::topology::{EdgeState, LIVE_S, NatKind, Nic, UnderlayKind};
 
 pub(super) const RULES: &[Rule] = &[own_tunnel, drift, roaming, no_endpoint, nat, mtu_mismatch, mtu_too_big];
 
@@ -58,8 +58,8 @@ pub(super) fn drifted<'f>(
     }
     let set = host_of(half.shape.endpoint.as_deref()?);
     let own = |side: &Side<'_>| {
-        let nics = &side.host.node.shape.interfaces;
-        nics.iter().flat_map(|nic| &nic.addresses).any(|address| address.address().to_string() == set)
+        let nics = side.host.view.nics();
+        nics.iter().flat_map(Nic::addresses).any(|address| address.address().to_string() == set)
     };
     let key = to.key()?;
     // Its own address, or one by which somebody reaches it: the tunnel fails for another reason.
@@ -177,7 +177,7 @@ fn no_endpoint(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn nat(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, host, watch) in facts.watched() {
-        let Some(nat) = host.node.nat.as_ref().filter(|nat| nat.kind != NatKind::None) else { continue };
+        let Some(nat) = host.view.nat().filter(|nat| nat.kind != NatKind::None) else { continue };
         let name = facts.name(id);
         let proofs = || {
             facts.state.nat_evidence(id).into_iter().take(3).map(|said| super::Proof {
@@ -214,8 +214,7 @@ fn nat(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             );
         }
         let keeps = |side: &&Side<'_>| side.half.is_some_and(|half| half.shape.keepalive_s.is_some());
-        let natted =
-            |side: &Side<'_>| side.host.node.nat.as_ref().is_some_and(|nat| nat.kind != NatKind::None);
+        let natted = |side: &Side<'_>| side.host.view.nat().is_some_and(|nat| nat.kind != NatKind::None);
         let mine = facts.tunnels_of(id).filter(|tunnel| tunnel.is_confirmed());
         let open =
             mine.filter_map(|tunnel| Some((tunnel, [tunnel.ends[0]?, tunnel.ends[1]?]))).find(|(_, ends)| {
@@ -248,22 +247,22 @@ fn nat(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn mtu_mismatch(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, [a, b]) in facts.confirmed() {
         let (Some(x), Some(y)) = (a.nic, b.nic) else { continue };
-        if x.mtu == y.mtu || x.mtu == 0 || y.mtu == 0 {
+        if x.mtu() == y.mtu() || x.mtu() == 0 || y.mtu() == 0 {
             continue;
         }
-        let (small, large) = if x.mtu < y.mtu { ((a, x), (b, y)) } else { ((b, y), (a, x)) };
+        let (small, large) = if x.mtu() < y.mtu() { ((a, x), (b, y)) } else { ((b, y), (a, x)) };
         let (name, other) = (facts.name(small.0.id), facts.name(large.0.id));
-        let mtu = |(side, nic): (Side<'_>, &InterfaceShape)| {
+        let mtu = |(side, nic): (Side<'_>, Nic<'_>)| {
             facts.proof(
                 side.id,
-                format!("interfaces[{}].mtu", nic.name),
-                format!("{}'s {} has MTU {}", facts.name(side.id), nic.name, nic.mtu),
+                format!("interfaces[{}].mtu", nic.name()),
+                format!("{}'s {} has MTU {}", facts.name(side.id), nic.name(), nic.mtu()),
             )
         };
         let finding = Finding::new("MTU_MISMATCH", &tunnel.edge.shape.id)
-            .say(format!("The tunnel between {name} and {other} has MTU {} at {name} and {} at {other}: large packets may get stuck.", small.1.mtu, large.1.mtu))
+            .say(format!("The tunnel between {name} and {other} has MTU {} at {name} and {} at {other}: large packets may get stuck.", small.1.mtu(), large.1.mtu()))
             .because("the MTU is set at one end only")
-            .next(format!("on {other}: ip link set {} mtu {}", large.0.interface, small.1.mtu))
+            .next(format!("on {other}: ip link set {} mtu {}", large.0.interface, small.1.mtu()))
             .proof([mtu(small), mtu(large)])
             .of(tunnel.agents())
             .every(facts.interval(&tunnel.agents()));
@@ -283,29 +282,29 @@ fn overhead(kind: InterfaceKind) -> Option<(u32, u32)> {
 }
 
 fn mtu_too_big(facts: &Facts<'_>, found: &mut Vec<Finding>) {
-    let mut check = |id, nic: &InterfaceShape, carrier: &InterfaceShape, ipv6: bool| {
-        let kind = if nic.wireguard.is_some() { InterfaceKind::WireGuard } else { nic.kind };
+    let mut check = |id, nic: Nic<'_>, carrier: Nic<'_>, ipv6: bool| {
+        let kind = if nic.is_wireguard() { InterfaceKind::WireGuard } else { nic.kind() };
+        let (mtu, room) = (nic.mtu(), carrier.mtu());
         let Some((v4, v6)) = overhead(kind) else { return };
         let more = if ipv6 { v6 } else { v4 };
-        if carrier.mtu == 0 || nic.mtu + more <= carrier.mtu {
+        if room == 0 || mtu + more <= room {
             return;
         }
         let name = facts.name(id);
-        let fits = carrier.mtu.saturating_sub(more);
-        let finding = Finding::new("MTU_TOO_BIG", format!("{id}/{}", nic.name))
+        let fits = room.saturating_sub(more);
+        let (nic, carrier) = (nic.name(), carrier.name());
+        let finding = Finding::new("MTU_TOO_BIG", format!("{id}/{nic}"))
             .say(format!(
-                "{name}'s {} has MTU {}, too large for {} that carries it: full packets are split or lost.",
-                nic.name, nic.mtu, carrier.name
+                "{name}'s {nic} has MTU {mtu}, too large for {carrier} that carries it: full packets are split or lost."
             ))
             .because(format!(
-                "{} takes {} bytes, and the tunnel adds {more} to each packet",
-                carrier.name, carrier.mtu
+                "{carrier} takes {room} bytes, and the tunnel adds {more} to each packet"
             ))
-            .next(format!("on {name}: ip link set {} mtu {fits}, and the same at the other end", nic.name))
+            .next(format!("on {name}: ip link set {nic} mtu {fits}, and the same at the other end"))
             .proof([facts.proof(
                 id,
-                format!("interfaces[{}].mtu", nic.name),
-                format!("{} + {more} > {}, the MTU of {}", nic.mtu, carrier.mtu, carrier.name),
+                format!("interfaces[{nic}].mtu"),
+                format!("{mtu} + {more} > {room}, the MTU of {carrier}"),
             )])
             .of([id])
             .every(facts.interval(&[id]));
@@ -318,20 +317,19 @@ fn mtu_too_big(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             if matches!(way.kind, UnderlayKind::Loop | UnderlayKind::Proxy) {
                 continue;
             }
-            let interfaces = &side.host.node.shape.interfaces;
-            let carrier = interfaces.iter().find(|nic| Some(&nic.name) == way.interface.as_ref());
+            let carrier = way.interface.as_ref().and_then(|name| side.host.view.nic(name));
             if let Some((nic, carrier)) = side.nic.zip(carrier) {
                 check(side.id, nic, carrier, endpoint.starts_with('['));
             }
         }
     }
     for (id, host, _) in facts.watched() {
-        for nic in &host.node.shape.interfaces {
-            let Some(local) = nic.tunnel.as_ref().and_then(|tunnel| tunnel.local) else { continue };
-            let holds =
-                |other: &&InterfaceShape| other.addresses.iter().any(|address| address.address() == local);
-            if let Some(carrier) = host.node.shape.interfaces.iter().find(holds) {
-                check(id, nic, carrier, local.is_ipv6());
+        let nics = host.view.nics();
+        for nic in &nics {
+            let Some(local) = nic.tunnel().and_then(|tunnel| tunnel.local) else { continue };
+            let holds = |other: &&Nic<'_>| other.addresses().iter().any(|own| own.address() == local);
+            if let Some(carrier) = nics.iter().find(holds) {
+                check(id, *nic, *carrier, local.is_ipv6());
             }
         }
     }

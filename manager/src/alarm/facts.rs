@@ -8,8 +8,7 @@ use super::Proof;
 pub use super::setting::{ManagerFacts, Reporter, Setting, reporters};
 use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
 use crate::topology::{
-    AgentSet, Edge, Excerpt, FoldMap, Half, InterfaceShape, Layer, Node, Presence, Relation, State, Tally,
-    Traffic,
+    AgentSet, Edge, Excerpt, FoldMap, Half, HostView, Layer, Nic, Relation, State, Tally, Traffic,
 };
 
 /// Everything that a rule may look at.
@@ -32,7 +31,7 @@ pub struct Facts<'a> {
     pub notable: &'a [(AgentId, &'a Reporter)],
     /// The manager.
     pub manager: &'a ManagerFacts,
-    /// Nodes of the excerpt's agents by id.
+    /// The excerpt's agents by id.
     pub hosts: BTreeMap<AgentId, Host<'a>>,
     /// WireGuard edges of the excerpt, in order of id.
     tunnels: Vec<Tunnel<'a>>,
@@ -44,11 +43,11 @@ pub struct Facts<'a> {
     pub namesakes: &'a HashMap<&'a str, Vec<AgentId>>,
 }
 
-/// An agent's node.
+/// An agent with what is known of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Host<'a> {
-    /// Its node.
-    pub node: &'a Node,
+    /// What the map has of it.
+    pub view: HostView<'a>,
     /// What is remembered of it.
     pub watch: Option<&'a Watch>,
     /// Whether it reports.
@@ -73,12 +72,12 @@ pub struct Tunnel<'a> {
 pub struct Side<'a> {
     /// Its agent.
     pub id: AgentId,
-    /// Its node.
+    /// The same with what is known of it.
     pub host: Host<'a>,
     /// The interface's name.
     pub interface: &'a str,
     /// The interface.
-    pub nic: Option<&'a InterfaceShape>,
+    pub nic: Option<Nic<'a>>,
     /// What it has set for the other end.
     pub half: Option<&'a Half>,
     /// What is remembered of the device.
@@ -95,11 +94,11 @@ impl<'a> Facts<'a> {
         let Setting { now, state, tally, watches, agents, notable, manager, dark, namesakes, .. } = setting;
         let now = *now;
         let hosts: BTreeMap<AgentId, Host<'_>> = excerpt
-            .nodes
+            .hosts
             .iter()
-            .map(|(id, node)| {
-                let fresh = node.shape.presence == Some(Presence::Fresh);
-                (*id, Host { node, watch: watches.get(*id), fresh, is_whole: picked.contains(id) })
+            .map(|view| {
+                let (id, fresh) = (view.id(), view.is_fresh());
+                (id, Host { view: *view, watch: watches.get(id), fresh, is_whole: picked.contains(&id) })
             })
             .collect();
         let edges = excerpt.edges.iter().zip(&excerpt.refs);
@@ -197,7 +196,7 @@ fn tunnel<'a>(edge: &'a Edge, is_asked: bool, hosts: &BTreeMap<AgentId, Host<'a>
         let id: AgentId = end.node.parse().ok()?;
         let host = *hosts.get(&id)?;
         let interface = end.interface.as_deref().unwrap_or_default();
-        let nic = host.node.shape.interfaces.iter().find(|nic| nic.name == interface);
+        let nic = host.view.nic(interface);
         let half = edge.halves.as_ref().and_then(|halves| halves[number].as_ref());
         let device = host.watch.and_then(|watch| watch.devices.get(interface));
         let peer = device.zip(half).and_then(|(device, half)| device.peers.get(&half.shape.peer));
@@ -244,7 +243,7 @@ impl Side<'_> {
     /// Its public key.
     #[must_use]
     pub fn key(&self) -> Option<PublicKey> {
-        self.nic?.wireguard.as_ref()?.public_key
+        self.nic?.public_key()
     }
 
     /// Bytes received and sent between its last two reports.

@@ -30,11 +30,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 const WARM_UP: i64 = 3;
 /// The longest interval (s) that the warm-up waits for.
 const WARM_UP_INTERVAL: u32 = 300;
-/// Agents whose edges are looked at in one go: after a start it is all of them, and the edges of one are some
-/// 15 KB.
-const PART: usize = 16;
-/// And edges by themselves.
-const PART_EDGES: usize = 256;
+/// Edges that are looked at in one go, with the agents that they come with: after a start it is all of them, and
+/// each is some 1.5 KB.
+const PART: usize = 256;
 /// Refusals are counted over this time (ms).
 const REFUSAL_WINDOW: i64 = 10 * 60_000;
 /// Changes that wait for a database that fails.
@@ -178,16 +176,15 @@ pub fn evaluate(
     let (picked, tally) = sieve.pick(now, touched, state, watches, &relayed);
     let setting = Setting::new(now, (state, &tally), watches, agents, manager);
     let mut found = Vec::new();
-    let nodes = state.nodes_around(&picked.agents, &picked.edges);
-    let agents_alone = picked.agents.chunks(PART).map(|agents| (agents, &[][..]));
-    let edges_alone = picked.edges.chunks(PART_EDGES).map(|edges| (&[][..], edges));
+    let agents_alone = parts(state, &picked.agents).map(|agents| (agents, &[][..]));
+    let edges_alone = picked.edges.chunks(PART).map(|edges| (&[][..], edges));
     for (agents, edges) in agents_alone.chain(edges_alone) {
-        let excerpt = state.excerpt(agents, edges, &nodes);
+        let excerpt = state.excerpt(agents, edges);
         let local = local_findings(&Facts::new(&setting, agents, &excerpt));
         sieve.note(&local, &excerpt);
         found.extend(local);
     }
-    let excerpt = state.excerpt(&relayed, &[], &nodes);
+    let excerpt = state.excerpt(&relayed, &[]);
     let facts = Facts::new(&setting, &relayed, &excerpt);
     found.extend(whole_findings(&facts));
     let sweeps = sieve.due(now, state.len());
@@ -208,6 +205,23 @@ pub fn evaluate(
         watches.note_mesh(parts, &moment.dark);
     }
     (found, moment)
+}
+
+/// Agents in parts to be looked at in one go.
+fn parts<'a>(state: &State, mut agents: &'a [AgentId]) -> impl Iterator<Item = &'a [AgentId]> {
+    std::iter::from_fn(move || {
+        let mut room = PART;
+        let fits = agents.iter().take_while(|id| {
+            let is_first = room == PART;
+            let weight = 1 + state.edges_with(**id);
+            let fits = is_first || weight <= room;
+            room = room.saturating_sub(weight);
+            fits
+        });
+        let (part, rest) = agents.split_at(fits.count());
+        agents = rest;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// What the evaluating thread looks at.

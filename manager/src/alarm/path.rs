@@ -72,7 +72,7 @@ fn is_lost(now: i64, from: &Side<'_>, to: &Side<'_>) -> bool {
 fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (tunnel, ends) in facts.confirmed() {
         let [a, b] = &ends;
-        let down = |side: &Side<'_>| side.nic.is_some_and(|nic| !nic.up);
+        let down = |side: &Side<'_>| side.nic.is_some_and(|nic| !nic.is_up());
         if psk::is_mismatch(tunnel, [a, b])
             || down(a)
             || down(b)
@@ -86,7 +86,7 @@ fn no_path(facts: &Facts<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         let (name, other) = (facts.name(from.id), facts.name(to.id));
-        let port = to.nic.and_then(|nic| nic.wireguard.as_ref()).map_or(0, |device| device.listen_port);
+        let port = to.nic.and_then(|nic| nic.listen_port()).unwrap_or(0);
         let at = from
             .half
             .and_then(|half| half.shape.endpoint.clone())
@@ -162,7 +162,7 @@ fn tunnel_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let wanted =
             kept && ends.iter().any(|side| side.half.is_some_and(|half| half.shape.endpoint.is_some()));
         let is_down = matches!(state, EdgeState::Down | EdgeState::Stale | EdgeState::Never);
-        let interface_down = ends.iter().any(|side| side.nic.is_some_and(|nic| !nic.up));
+        let interface_down = ends.iter().any(|side| side.nic.is_some_and(|nic| !nic.is_up()));
         if !is_down || !wanted || interface_down {
             continue;
         }

@@ -23,7 +23,7 @@ fn one_sided(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let Some(key) = has.key() else { continue };
         let allowed = has.nic.map(|nic| {
             let hosts =
-                nic.addresses.iter().map(|address| proto::ids::Cidr::host(address.address()).to_string());
+                nic.addresses().iter().map(|address| proto::ids::Cidr::host(address.address()).to_string());
             hosts.collect::<Vec<_>>().join(",")
         });
         let allowed = allowed.filter(|list| !list.is_empty()).unwrap_or_else(|| "ADDRESS/32".to_owned());
@@ -156,23 +156,21 @@ fn handshake_churn(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 
 fn interface_down(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, host, watch) in facts.watched() {
-        let down = host.node.shape.interfaces.iter().filter(|nic| !nic.up && nic.wireguard.is_some());
-        for nic in
-            down.filter(|nic| watch.devices.get(&nic.name).is_some_and(|device| !device.peers.is_empty()))
-        {
+        let nics = host.view.nics().into_iter();
+        for nic in nics.filter(|nic| !nic.is_up() && nic.is_wireguard()).map(|nic| nic.name()) {
+            let peers = watch.devices.get(nic).map_or(0, |device| device.peers.len());
+            if peers == 0 {
+                continue;
+            }
             let name = facts.name(id);
-            let finding = Finding::new("WG_IFACE_DOWN", format!("{id}/{}", nic.name))
-                .say(format!("{name}'s WireGuard interface {} is down.", nic.name))
+            let finding = Finding::new("WG_IFACE_DOWN", format!("{id}/{nic}"))
+                .say(format!("{name}'s WireGuard interface {nic} is down."))
                 .because("it was set down, or its start failed half-way")
-                .next(format!("on {name}: ip link set {} up (or wg-quick up {})", nic.name, nic.name))
+                .next(format!("on {name}: ip link set {nic} up (or wg-quick up {nic})"))
                 .proof([facts.proof(
                     id,
-                    format!("interfaces[{}]", nic.name),
-                    format!(
-                        "{name}'s {} is down and has {} peers",
-                        nic.name,
-                        watch.devices.get(&nic.name).map_or(0, |device| device.peers.len())
-                    ),
+                    format!("interfaces[{nic}]"),
+                    format!("{name}'s {nic} is down and has {peers} peers"),
                 )])
                 .of([id])
                 .every(watch.interval_s);

@@ -1,15 +1,16 @@
 //! The view of some agents and edges alone, for alarms.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use proto::ids::AgentId;
 
 use super::edge::{EdgeKey, Far};
 use super::evidence::Evidence;
 use super::fold::{FoldSet, RefSet};
+use super::host::HostView;
 use super::record::{Agent, AgentIx, Half, NEVER};
 use super::shape::Layer;
-use super::view::{Edge, Node};
+use super::view::Edge;
 use super::{State, nat, render};
 
 /// A handshake of this age (s) is live in any case.
@@ -23,7 +24,7 @@ pub struct EdgeRef(pub(super) EdgeKey);
 #[derive(Debug, Clone, Default)]
 pub struct Excerpt<'a> {
     /// The agents asked for, and those at the ends of the edges.
-    pub nodes: Vec<(AgentId, &'a Node)>,
+    pub hosts: Vec<HostView<'a>>,
     /// WireGuard and overlay edges, by id: those asked for, those of the agents asked for, and witnesses: those
     /// of agents to whom one of the former may lead no longer.
     pub edges: Vec<Edge>,
@@ -32,32 +33,6 @@ pub struct Excerpt<'a> {
 }
 
 impl State {
-    /// The nodes of some agents, of those at the other ends of their edges, and at the ends of some edges. What is
-    /// known of NAT is not told of the last, and its evidence of none: see [`State::nat_evidence`].
-    #[must_use]
-    pub fn nodes_around(&self, agents: &[AgentId], edges: &[EdgeRef]) -> HashMap<AgentId, Node> {
-        let asked: FoldSet<AgentIx> = agents.iter().filter_map(|id| self.find(*id)).collect();
-        let mut around = asked.clone();
-        around.extend(asked.iter().filter_map(|ix| self.agent(*ix)).flat_map(claimed).flat_map(ends_of));
-        let (keys, witnesses) = self.keys_of(&asked, edges);
-        let mut shown: FoldSet<AgentIx> = keys.iter().chain(&witnesses).flat_map(ends_of).collect();
-        shown.extend(&around);
-        let nodes = shown.into_iter().filter_map(|ix| {
-            let agent = self.agent(ix)?;
-            let nat = around.contains(&ix).then(|| nat::of(self, ix, false)).flatten();
-            let node = Node {
-                shape: render::agent_shape(agent, &self.index.keys),
-                observed_at: Some(agent.observed_at()),
-                received_at: Some(agent.received_at),
-                component: None,
-                site: None,
-                nat: nat.map(|seen| seen.nat),
-            };
-            Some((agent.id, node))
-        });
-        nodes.collect()
-    }
-
     /// What an agent's peers say of its NAT: many words, that few ask for.
     #[must_use]
     pub fn nat_evidence(&self, id: AgentId) -> Vec<Evidence> {
@@ -65,14 +40,15 @@ impl State {
         seen.map(|seen| seen.nat.evidence).unwrap_or_default()
     }
 
-    /// The view of some agents and edges alone, with nodes that are known.
+    /// How many edges come with an agent that is asked for.
     #[must_use]
-    pub fn excerpt<'a>(
-        &self,
-        agents: &[AgentId],
-        edges: &[EdgeRef],
-        nodes: &'a HashMap<AgentId, Node>,
-    ) -> Excerpt<'a> {
+    pub fn edges_with(&self, id: AgentId) -> usize {
+        self.find(id).and_then(|ix| self.agent(ix)).map_or(0, |agent| claimed(agent).count())
+    }
+
+    /// The view of some agents and edges alone.
+    #[must_use]
+    pub fn excerpt(&self, agents: &[AgentId], edges: &[EdgeRef]) -> Excerpt<'_> {
         let asked: FoldSet<AgentIx> = agents.iter().filter_map(|id| self.find(*id)).collect();
         let (keys, witnesses) = self.keys_of(&asked, edges);
         let mut shown: BTreeSet<AgentIx> = asked.into_iter().collect();
@@ -85,8 +61,7 @@ impl State {
         let mut views: Vec<(Edge, (EdgeRef, bool))> = views.collect();
         views.sort_unstable_by(|a, b| a.0.shape.id.cmp(&b.0.shape.id));
         let (edges, refs) = views.into_iter().unzip();
-        let ids = shown.into_iter().filter_map(|ix| Some(self.agent(ix)?.id));
-        Excerpt { nodes: ids.filter_map(|id| Some((id, nodes.get(&id)?))).collect(), edges, refs }
+        Excerpt { hosts: shown.into_iter().filter_map(|ix| self.host(ix)).collect(), edges, refs }
     }
 
     /// The edges of some agents with some others, and the witnesses beside them.

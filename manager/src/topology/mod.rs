@@ -10,7 +10,7 @@
 //! traffic, underlay, nat, stacking, mesh   what the view adds: loss, nesting, sites, shapes
 //! shape, diff   the structure alone, and changes of it: enough to rebuild a past map
 //! link, outline    edges one at a time, and the map for drawing in its order, for long answers
-//! screen        what alarms look at: a glance over all     excerpt   the view of some agents alone
+//! screen        what alarms look at: a glance over all     excerpt, host   the view of some agents alone
 //! health        how the tunnels fare, and what is not well, kept up to date
 //! settle        which edges a change concerns, and what became of them     snapshot   how they were before
 //! recompute     everything from scratch, by another way: the test of the incremental one
@@ -36,6 +36,7 @@ mod fingerprint;
 mod fold;
 mod health;
 mod hop;
+mod host;
 mod index;
 mod keys;
 mod link;
@@ -74,6 +75,7 @@ pub use excerpt::{EdgeRef, Excerpt, LIVE_S};
 pub use fold::{AgentSet, FoldMap, RefSet};
 pub use health::{Tally, Touched};
 pub use hop::{Hop, Lookup, Outcome, PathAnswer, Target, Way};
+pub use host::{HostView, Nic};
 pub use link::{Link, LinkHalf, PeerId};
 pub use outline::{BriefEdge, BriefNode, Outline, Spot};
 pub use path::{PathError, path};

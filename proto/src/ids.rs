@@ -33,7 +33,8 @@ pub fn to_hex(bytes: &[u8]) -> String {
 
 // By hand: the formatter takes ten times as long, and a map's ids are made of little else.
 fn hex_pair(byte: u8) -> [u8; 2] {
-    [byte >> 4, byte & 15].map(|value| b"0123456789abcdef"[usize::from(value)])
+    let digits = b"0123456789abcdef";
+    [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]
 }
 
 /// The `N` bytes that exactly `2 N` lowercase hexadecimal digits stand for.

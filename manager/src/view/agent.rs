@@ -88,9 +88,11 @@ impl AgentView {
 #[must_use]
 pub fn list(fleet: &Fleet, now: i64) -> AgentList {
     let visible = fleet.agents.values().filter(|agent| agent.is_visible());
-    let mut agents: Vec<_> = visible.map(|agent| AgentView::new(agent, now)).collect();
-    agents.sort_by(|a, b| (&a.hostname, a.id).cmp(&(&b.hostname, b.id)));
-    AgentList { now, agents }
+    // The writer waits meanwhile: what is sorted is small, and has the names at hand.
+    let mut sorted: Vec<(&str, AgentId, &Arc<Agent>)> =
+        visible.map(|agent| (&*agent.hostname, agent.id, agent)).collect();
+    sorted.sort_unstable_by_key(|(hostname, id, _)| (*hostname, *id));
+    AgentList { now, agents: sorted.into_iter().map(|(.., agent)| AgentView::new(agent, now)).collect() }
 }
 
 /// One agent with its latest report.

@@ -1,6 +1,6 @@
 //! Measures what readers of a large fleet cost: processor time and memory of one answer each.
-//! `cargo run --release -p manager --example readers_bench [AGENTS [PEERS]]` or, for one answer in a process that
-//! made no other before, with its name after those: brief, metrics, agents.
+//! `cargo run --release -p manager --example readers_bench [AGENTS [PEERS [MIB]]]`, with the MiB that an answer may
+//! have, or, for one answer in a process that made no other before, with its name after those: brief, metrics, agents.
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use proto::ids::BootId;
 #[expect(dead_code, reason = "its own measurements")]
 mod fleet;
 
-/// Bytes that an answer may have: what a machine of 2 GB gives it.
-const ROOM: usize = 24 << 20;
+/// MiB that an answer may have: what a machine of 2 GB gives it.
+const ROOM: u32 = 24;
 
 #[expect(clippy::print_stdout, reason = "its output is what it is for")]
 fn main() {
@@ -27,18 +27,19 @@ fn main() {
     let mut numbers = arguments.iter().filter_map(|text| text.parse::<u32>().ok());
     let agents = numbers.next().unwrap_or(10_000);
     let peers = numbers.next().unwrap_or(20);
+    let room = usize::try_from(numbers.next().unwrap_or(ROOM)).map_or(usize::MAX, |mib| mib << 20);
     let asked = arguments.iter().find(|text| text.parse::<u32>().is_err());
     let atlas = Atlas::from(state(agents, peers));
     let fleet = listed(agents);
     println!("{agents} agents with {peers} peers each, {} edges", atlas.state().edge_count());
     let now = fleet::START + 5000;
     let answers: [(&str, &dyn Fn() -> Vec<u8>); 3] = [
-        ("brief", &|| brief::now(&atlas, ROOM).1.unwrap_or_default()),
+        ("brief", &|| brief::now(&atlas, room).1.unwrap_or_default()),
         ("metrics", &|| {
             let agents = agent::list(&fleet, now);
             let links = Links::new(&atlas, &agents);
             let all = Parts::read(None).unwrap_or_default();
-            metrics::render(ROOM, all, Some(&agents), Some(&links), None, None).into_bytes()
+            metrics::render(room, all, Some(&agents), Some(&links), None, None).into_bytes()
         }),
         ("agents", &|| serde_json::to_vec(&agent::list(&fleet, now)).unwrap_or_default()),
     ];

@@ -17,6 +17,7 @@ use kattila_manager::atlas::Atlas;
 use kattila_manager::export::links::Links;
 use kattila_manager::export::metrics::{self, Own, Parts};
 use kattila_manager::export::picture::{Picture, Wanted};
+use kattila_manager::export::prometheus::Family;
 use kattila_manager::export::{csv, dot, mermaid, netjson};
 use kattila_manager::fleet::Presence;
 use kattila_manager::process::Process;
@@ -309,6 +310,23 @@ fn metrics_pass_promtool_whatever_hosts_are_called() {
     golden("hostile.prom", &text);
     let Some(promtool) = tool("promtool") else { return };
     through(Command::new(promtool).args(["check", "metrics"]), &text);
+}
+
+#[test]
+fn tunnels_that_cannot_have_room_are_counted_with_the_edges() {
+    let (state, agents) = hostile();
+    let atlas = Atlas::from(state);
+    let alone = || Links::new(&atlas, &agents);
+    let whole = alone().wireguard(usize::MAX).families().unwrap();
+    let (bytes, samples) =
+        (whole.iter().map(Family::size).sum(), whole.iter().map(Family::len).sum::<usize>());
+    let beside = alone();
+    assert!(samples > 3 && beside.edges(usize::MAX).fits());
+    assert!(beside.wireguard(bytes).fits());
+    for room in [bytes - 1, bytes / 2, 0] {
+        assert_eq!(beside.wireguard(room).families().err(), Some(samples));
+        assert_eq!(alone().wireguard(room).families().err(), Some(samples));
+    }
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Metrics of links: what WireGuard's own exporters tell, under their names, and both halves of each link.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use proto::ids::AgentId;
 
 use super::prometheus::{Family, Kind, Labels, Part};
 use crate::atlas::Atlas;
 use crate::fleet::Presence;
-use crate::topology::{EdgeState, Handshake, Layer, Link, LinkHalf, PeerId};
-use crate::view::agent::{AgentList, AgentView};
+use crate::topology::{EdgeState, FoldMap, Handshake, Layer, Link, LinkHalf, PeerId};
+use crate::view::agent::AgentList;
 
 /// What `prometheus_wireguard_exporter` calls these, with its labels and the agent beside them.
 const WIREGUARD: [&str; 3] =
@@ -18,53 +20,77 @@ const WIREGUARD: [&str; 3] =
 #[derive(Debug)]
 pub struct Links<'a> {
     atlas: &'a Atlas,
-    known: HashMap<AgentId, &'a AgentView>,
+    known: FoldMap<AgentId, Known<'a>>,
+    /// How many halves [`Links::edges`] came by.
+    halves: Cell<Option<usize>>,
+}
+
+/// What is told of an agent beside its links.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known<'a> {
+    hostname: &'a str,
+    /// Whether what it told last is still told.
+    is_there: bool,
+}
+
+/// A link, and its agents; nothing is known where there is none.
+struct Found<'a, 'l> {
+    link: Link<'l>,
+    agents: [Known<'a>; 2],
 }
 
 impl<'a> Links<'a> {
     /// The links of the map. `agents` has their names, and who is there.
     #[must_use]
     pub fn new(atlas: &'a Atlas, agents: &'a AgentList) -> Self {
-        Self { atlas, known: agents.agents.iter().map(|agent| (agent.id, agent)).collect() }
+        let known = agents.agents.iter().map(|agent| {
+            let is_there = agent.presence != Presence::Offline;
+            (agent.id, Known { hostname: &agent.hostname, is_there })
+        });
+        Self { atlas, known: known.collect(), halves: Cell::new(None) }
     }
 
     /// The families of the map's edges, where they have room in so many bytes.
     #[must_use]
     pub fn edges(&self, room: usize) -> Part {
-        self.each(|| Edges::new(room), Edges::add).part()
+        let edges = self.each(|| Edges::new(room), Edges::add);
+        self.halves.set(Some(edges.told.count));
+        edges.part()
     }
 
     /// The families that WireGuard's exporters have too, where they have room in so many bytes.
     #[must_use]
     pub fn wireguard(&self, room: usize) -> Part {
-        self.each(|| Tunnels::new(room), Tunnels::add).part
+        match self.halves.get() {
+            // Going over all links once more would tell no more than that.
+            Some(halves) if halves.saturating_mul(Tunnels::LEAST) > room => Tunnels::left_out(halves),
+            _ => self.each(|| Tunnels::new(room), Tunnels::add).part,
+        }
     }
 
     /// Adds each link to what `new` makes.
-    fn each<T>(&self, new: impl Fn() -> T, add: impl Fn(&mut T, &Self, &Link<'_>)) -> T {
+    fn each<T>(&self, new: impl Fn() -> T, add: impl Fn(&mut T, &Found<'_, '_>)) -> T {
         self.atlas.in_turns(|turns| {
             let mut found = new();
             for step in turns.step()?.link_steps() {
-                turns.step()?.links(step).for_each(|link| add(&mut found, self, &link));
+                turns.step()?.links(step).for_each(|link| add(&mut found, &self.found(link)));
             }
             Ok(found)
         })
     }
 
-    fn name(&self, agent: Option<AgentId>) -> &str {
-        agent.and_then(|id| self.known.get(&id)).map_or("", |agent| &agent.hostname)
+    fn found<'l>(&self, link: Link<'l>) -> Found<'a, 'l> {
+        let known = |agent: Option<AgentId>| self.known.get(&agent?).copied();
+        Found { link, agents: link.agents().map(|agent| known(agent).unwrap_or_default()) }
     }
+}
 
+impl<'l> Found<'_, 'l> {
     /// The halves of a link that their agents tell of, each with the place of its end: what one that is offline
     /// told last is left out.
-    fn halves<'l>(&self, link: &Link<'l>) -> impl Iterator<Item = (usize, LinkHalf<'l>)> {
-        let agents = link.agents();
-        let is_there = move |end: usize| {
-            let agent = agents[end].and_then(|id| self.known.get(&id));
-            agent.is_some_and(|agent| agent.presence != Presence::Offline)
-        };
-        let halves = link.halves().into_iter().enumerate();
-        halves.filter_map(|(end, half)| Some((end, half?))).filter(move |(end, _)| is_there(*end))
+    fn halves(&self) -> impl Iterator<Item = (usize, LinkHalf<'l>)> {
+        let halves = self.link.halves().into_iter().enumerate();
+        halves.filter_map(|(end, half)| Some((end, half?))).filter(|(end, _)| self.agents[*end].is_there)
     }
 }
 
@@ -72,6 +98,26 @@ impl<'a> Links<'a> {
 struct Edges {
     part: Part,
     counts: HashMap<(Layer, EdgeState), usize>,
+    /// Room for the text of one link.
+    nodes: [String; 2],
+    labels: Labels,
+    told: Told,
+}
+
+/// Halves that are told already: where two hosts have one key, a peer is an end of two links.
+#[derive(Debug, Default)]
+struct Told {
+    count: usize,
+    shared: HashSet<PeerId>,
+}
+
+impl Told {
+    /// Whether a half was not told before; from now on it is.
+    fn is_new(&mut self, half: &LinkHalf<'_>) -> bool {
+        let is_new = !half.is_shared() || self.shared.insert(half.id());
+        self.count += usize::from(is_new);
+        is_new
+    }
 }
 
 impl Edges {
@@ -100,10 +146,17 @@ impl Edges {
                 "Time of a TCP connect from one end to the agent at the other.",
             ),
         ];
-        Self { part: Part::new(families, room), counts: HashMap::new() }
+        Self {
+            part: Part::new(families, room),
+            counts: HashMap::new(),
+            nodes: Default::default(),
+            labels: Labels::default(),
+            told: Told::default(),
+        }
     }
 
-    fn add(&mut self, links: &Links<'_>, link: &Link<'_>) {
+    fn add(&mut self, found: &Found<'_, '_>) {
+        let Found { link, agents } = found;
         let state = link.state();
         *self.counts.entry((link.layer(), state)).or_default() += 1;
         let works = match state {
@@ -112,38 +165,42 @@ impl Edges {
             _ => Some(0),
         };
         // The text of a link's ends is made where it is written.
-        let ends = self.part.fits().then(|| (link.nodes(), link.interfaces().map(Option::unwrap_or_default)));
-        if let Some(works) = works {
-            let labels = ends.as_ref().map(|(nodes, interfaces)| {
-                let names = link.agents().map(|agent| links.name(agent));
-                Labels::new(&[
-                    ("kind", link.layer().name()),
-                    ("a", &nodes[0]),
-                    ("a_name", names[0]),
-                    ("a_interface", interfaces[0]),
-                    ("b", &nodes[1]),
-                    ("b_name", names[1]),
-                    ("b_interface", interfaces[1]),
-                ])
-            });
-            self.part.add(Self::UP, labels.as_ref(), works);
+        let fits = self.part.fits();
+        let interfaces = link.interfaces().map(Option::unwrap_or_default);
+        if fits {
+            link.write_nodes(&mut self.nodes);
         }
-        for (end, half) in links.halves(link) {
-            let way = ends.as_ref().map(|(nodes, interfaces)| {
-                Labels::new(&[
-                    ("from", &nodes[end]),
-                    ("from_interface", interfaces[end]),
-                    ("to", &nodes[1 - end]),
-                    ("to_interface", interfaces[1 - end]),
-                ])
-            });
+        let (nodes, labels) = (&self.nodes, &mut self.labels);
+        if let Some(works) = works {
+            if fits {
+                labels.clear();
+                labels.push("kind", link.layer().name());
+                labels.push("a", &nodes[0]);
+                labels.push("a_name", agents[0].hostname);
+                labels.push("a_interface", interfaces[0]);
+                labels.push("b", &nodes[1]);
+                labels.push("b_name", agents[1].hostname);
+                labels.push("b_interface", interfaces[1]);
+            }
+            self.part.add(Self::UP, fits.then_some(&*labels), works);
+        }
+        for (end, half) in found.halves() {
+            self.told.is_new(&half);
+            if fits {
+                labels.clear();
+                labels.push("from", &nodes[end]);
+                labels.push("from_interface", interfaces[end]);
+                labels.push("to", &nodes[1 - end]);
+                labels.push("to_interface", interfaces[1 - end]);
+            }
+            let way = fits.then_some(&*labels);
             let live = half.handshake() == Handshake::Live || state == EdgeState::Idle;
-            self.part.add(Self::HALF_UP, way.as_ref(), u8::from(live));
+            self.part.add(Self::HALF_UP, way, u8::from(live));
             if let Some(loss) = half.loss() {
-                self.part.add(Self::LOSS, way.as_ref(), loss.percent / 100.0);
+                self.part.add(Self::LOSS, way, loss.percent / 100.0);
             }
             if let Some(rtt) = half.rtt_us() {
-                self.part.add(Self::RTT, way.as_ref(), f64::from(rtt) / 1e6);
+                self.part.add(Self::RTT, way, f64::from(rtt) / 1e6);
             }
         }
     }
@@ -163,14 +220,22 @@ impl Edges {
 /// The families of tunnels while they are filled.
 struct Tunnels {
     part: Part,
-    /// Halves that are told already: where two hosts have one key, a peer is an end of two links.
-    told: HashSet<PeerId>,
+    told: Told,
+    /// Room for the text of one half.
+    allowed: String,
+    labels: Labels,
 }
 
 impl Tunnels {
     const SENT: usize = 0;
     const RECEIVED: usize = 1;
     const HANDSHAKE: usize = 2;
+    /// Bytes of a half's three samples at least: their names, and with each an agent's id, a key and a digit.
+    const LEAST: usize = {
+        let [sent, received, handshake] = WIREGUARD;
+        let sample = "{agent=\"\",public_key=\"\"} 0\n".len() + 32 + 44;
+        sent.len() + received.len() + handshake.len() + 3 * sample
+    };
 
     fn new(room: usize) -> Self {
         let [sent, received, handshake] = WIREGUARD;
@@ -183,29 +248,41 @@ impl Tunnels {
                 "UNIX time of the last handshake, within a second or two; 0 when there was none.",
             ),
         ];
-        Self { part: Part::new(families, room), told: HashSet::new() }
+        let part = Part::new(families, room);
+        Self { part, told: Told::default(), allowed: String::new(), labels: Labels::default() }
     }
 
-    fn add(&mut self, links: &Links<'_>, link: &Link<'_>) {
-        for (end, half) in links.halves(link) {
-            if half.is_shared() && !self.told.insert(half.id()) {
+    /// What so many halves come to that have no room.
+    fn left_out(halves: usize) -> Part {
+        Part::left_out(halves * WIREGUARD.len())
+    }
+
+    fn add(&mut self, found: &Found<'_, '_>) {
+        for (end, half) in found.halves() {
+            if !self.told.is_new(&half) {
                 continue;
             }
-            let labels = self.part.fits().then(|| {
-                let allowed: Vec<String> = half.allowed_ips().map(|ip| ip.to_string()).collect();
-                let agents = link.agents();
-                Labels::new(&[
-                    ("agent", &agents[end].map(|id| id.to_string()).unwrap_or_default()),
-                    ("interface", link.interfaces()[end].unwrap_or_default()),
-                    ("public_key", &half.peer().to_string()),
-                    ("allowed_ips", &allowed.join(",")),
-                    ("friendly_name", links.name(agents[1 - end])),
-                ])
-            });
+            let fits = self.part.fits();
+            if fits {
+                self.allowed.clear();
+                for ip in half.allowed_ips() {
+                    let comma = if self.allowed.is_empty() { "" } else { "," };
+                    let _ = write!(self.allowed, "{comma}{ip}");
+                }
+                self.labels.clear();
+                if let Some(agent) = found.link.agents()[end] {
+                    self.labels.push_plain("agent", agent);
+                }
+                self.labels.push("interface", found.link.interfaces()[end].unwrap_or_default());
+                self.labels.push_plain("public_key", half.peer());
+                self.labels.push("allowed_ips", &self.allowed);
+                self.labels.push("friendly_name", found.agents[1 - end].hostname);
+            }
+            let labels = fits.then_some(&self.labels);
             let (received, sent) = half.bytes();
-            self.part.add(Self::SENT, labels.as_ref(), sent);
-            self.part.add(Self::RECEIVED, labels.as_ref(), received);
-            self.part.add(Self::HANDSHAKE, labels.as_ref(), half.handshake_at().unwrap_or(0));
+            self.part.add(Self::SENT, labels, sent);
+            self.part.add(Self::RECEIVED, labels, received);
+            self.part.add(Self::HANDSHAKE, labels, half.handshake_at().unwrap_or(0));
         }
     }
 }

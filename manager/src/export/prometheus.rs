@@ -44,7 +44,9 @@ impl Family {
     /// Adds a sample whose labels serve several families.
     pub fn add_at(&mut self, labels: &Labels, value: impl Display) {
         self.samples += 1;
-        let _ = writeln!(self.text, "{}{} {value}", self.name, labels.0);
+        self.text.push_str(self.name);
+        self.text.push_str(&labels.0);
+        let _ = writeln!(self.text, " {value}");
     }
 
     /// Adds the only sample of the family.
@@ -123,6 +125,12 @@ impl Part {
         Self { families, room, samples: 0 }.cut()
     }
 
+    /// What would have so many samples, and has no room.
+    #[must_use]
+    pub fn left_out(samples: usize) -> Self {
+        Self { families: Vec::new(), room: 0, samples }
+    }
+
     /// Whether there was room so far; after that samples are counted alone, and need no labels.
     #[must_use]
     pub fn fits(&self) -> bool {
@@ -159,31 +167,50 @@ fn size(families: &[Family]) -> usize {
 }
 
 /// Labels as they are written; those without a value are left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(String);
 
 impl Labels {
     /// Labels of these names and values.
     #[must_use]
     pub fn new(labels: &[(&str, &str)]) -> Self {
-        let mut text = String::new();
-        for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
-            text.push(if text.is_empty() { '{' } else { ',' });
-            text.push_str(name);
-            text.push_str("=\"");
-            escape(&mut text, value, true);
-            text.push('"');
+        let mut new = Self::default();
+        labels.iter().for_each(|(name, value)| new.push(name, value));
+        new
+    }
+
+    /// Takes all labels away, and keeps their room for others.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds a label.
+    pub fn push(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.begin(name);
+            escape(&mut self.0, value, true);
+            self.0.push_str("\"}");
         }
-        if !text.is_empty() {
-            text.push('}');
-        }
-        Self(text)
+    }
+
+    /// Adds a label whose value is not empty and has nothing to be escaped.
+    pub fn push_plain(&mut self, name: &str, value: impl Display) {
+        self.begin(name);
+        let _ = write!(self.0, "{value}\"}}");
+    }
+
+    fn begin(&mut self, name: &str) {
+        let is_first = self.0.pop().is_none();
+        self.0.push(if is_first { '{' } else { ',' });
+        self.0.push_str(name);
+        self.0.push_str("=\"");
     }
 }
 
 /// Backslash and line feed are escaped everywhere, quotes in labels only.
 fn escape(text: &mut String, value: &str, quoted: bool) {
-    if !value.contains(['\\', '\n', '"']) {
+    // By bytes, as most values are looked at for nothing.
+    if !value.bytes().any(|byte| matches!(byte, b'\\' | b'\n' | b'"')) {
         return text.push_str(value);
     }
     for c in value.chars() {

@@ -1,6 +1,7 @@
 //! An edge that is asked for what is wanted of it: nothing is made of what is not. For answers that go over
 //! all edges of a large fleet.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use proto::ids::{AgentId, Cidr, PublicKey};
@@ -77,10 +78,17 @@ impl<'a> Link<'a> {
         self.key.agents().map(|near| Some(self.state.agent(near?.agent)?.id))
     }
 
-    /// Ids of the nodes at its ends.
-    #[must_use]
-    pub fn nodes(&self) -> [String; 2] {
-        render::ends(self.state, self.key).map(|end| end.node)
+    /// Writes the ids of the nodes at its ends over what `nodes` has.
+    pub fn write_nodes(&self, nodes: &mut [String; 2]) {
+        let Self { state, key, .. } = *self;
+        for (node, agent) in nodes.iter_mut().zip(self.agents()) {
+            node.clear();
+            match agent {
+                // Writing to memory cannot fail.
+                Some(id) => drop(write!(node, "{id}")),
+                None => node.push_str(&render::far_id(state, key.far, Some(key.near))),
+            }
+        }
     }
 
     /// The interface at each end, where one is known.

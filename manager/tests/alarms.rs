@@ -14,11 +14,12 @@ use std::path::Path;
 
 use fleet::{Case, Fleet, START, id_of, key_of};
 use kattila_manager::alarm::catalogue::CODES;
-use kattila_manager::alarm::engine::{Engine, Moment, Silence, Status};
+use kattila_manager::alarm::engine::{Engine, Moment};
 use kattila_manager::alarm::facts::{ManagerFacts, Reporter, reporters};
 use kattila_manager::alarm::keeper::evaluate;
 use kattila_manager::alarm::recall::recall;
 use kattila_manager::alarm::sieve::Sieve;
+use kattila_manager::alarm::status::{Silence, Status};
 use kattila_manager::alarm::watch::Watches;
 use kattila_manager::atlas;
 use kattila_manager::bases::Bases;
@@ -262,7 +263,7 @@ impl World {
         now: i64,
         case: &Case,
         second: i64,
-    ) -> Vec<kattila_manager::alarm::engine::Change> {
+    ) -> Vec<kattila_manager::alarm::status::Change> {
         self.state.settle(now);
         let touched = self.state.take_touched();
         let agents: seen::Fleet = seen::Fleet {

@@ -10,8 +10,8 @@ use proto::sign::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue;
-use super::engine::Silence;
 use super::keeper::Undone;
+use super::status::Silence;
 use crate::admin::admit;
 use crate::clock::now_ms;
 use crate::error::Reject;

@@ -1,136 +1,18 @@
 //! Findings over time -> alarms: held back until they last, told once, folded when they flap, hidden
 //! behind the one that explains them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-
-use proto::ids::AgentId;
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::catalogue::{self, Hold};
-use super::{Finding, Proof, Severity};
+use super::cover::{FLAPPING, cover_of, is_of_silence, is_own, lingering};
+use super::status::{Alarm, Change, Silence, Status};
+use super::{Finding, Severity};
 use crate::topology::AgentSet;
 
 /// Window (ms) in which transitions are counted.
 const FLAP_WINDOW: i64 = 15 * 60_000;
 /// More transitions than this within the window are flapping.
 const FLAPS: usize = 4;
-/// How long (ms), beside two reports, an alarm stays covered after what covered it is over.
-const GRACE: i64 = 5_000;
-/// The code of the alarm that stands for a flapping one.
-const FLAPPING: &str = "FLAPPING";
-
-/// Where an alarm stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Found, and not for long enough.
-    Pending,
-    /// True, and told.
-    Firing,
-    /// True, and someone knows.
-    Acknowledged,
-    /// True, and another alarm or a silence covers it.
-    Suppressed,
-    /// Over.
-    Resolved,
-}
-
-impl Status {
-    /// Its name in the API and the database.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Firing => "firing",
-            Self::Acknowledged => "acknowledged",
-            Self::Suppressed => "suppressed",
-            Self::Resolved => "resolved",
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Firing, Self::Acknowledged, Self::Suppressed, Self::Resolved]
-            .into_iter()
-            .find(|status| status.name() == name)
-    }
-
-    /// Whether it holds and was held long enough.
-    #[must_use]
-    pub fn is_active(self) -> bool {
-        matches!(self, Self::Firing | Self::Acknowledged | Self::Suppressed)
-    }
-}
-
-/// An alarm: one code about one subject, the same row for all its episodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alarm {
-    /// Its number, by which it is acknowledged.
-    pub no: i64,
-    /// Which rule.
-    pub code: String,
-    /// What it is about.
-    pub subject: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// Where it stands.
-    pub state: Status,
-    /// Since when it is in this state (ms).
-    pub since: i64,
-    /// When the present episode was first found (ms).
-    pub found_at: i64,
-    /// When the present episode fired (ms); `None` while it is pending.
-    pub fired_at: Option<i64>,
-    /// Since when it is no longer found (ms); `None` while it is.
-    pub clear_since: Option<i64>,
-    /// When it was acknowledged (ms), in this episode.
-    pub acked_at: Option<i64>,
-    /// What covers it: `CODE SUBJECT`, or a silence in words.
-    pub suppressed_by: Option<String>,
-    /// Whether the present episode was told to the notifier.
-    pub told: bool,
-    /// When it fired and was resolved lately (ms).
-    pub transitions: Vec<i64>,
-    /// One sentence.
-    pub sentence: String,
-    /// What says so.
-    pub evidence: Vec<Proof>,
-    /// The likely cause.
-    pub cause: String,
-    /// What to do next.
-    pub next_step: String,
-    /// The agents that it concerns.
-    pub agents: Vec<AgentId>,
-    /// Subjects whose trouble explains it.
-    pub under: Vec<String>,
-    /// Seconds between the reports that it rests on.
-    pub interval_s: u32,
-    /// Grows with every change that is written.
-    pub version: i64,
-}
-
-/// What is to be written and told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// How the alarm is now.
-    pub alarm: Alarm,
-    /// The state that it came from; the same one where only its words changed.
-    pub from: Option<Status>,
-    /// Whether the notifier is to be told.
-    pub notify: bool,
-    /// It was found and went before it lasted: nothing of this episode stays.
-    pub forget: bool,
-}
-
-/// An order to keep alarms from being told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Silence {
-    /// A code, or an agent's id.
-    pub target: String,
-    /// Until when (ms).
-    pub until: i64,
-}
 
 /// What an evaluation rests on beside the findings.
 #[derive(Debug, Clone, Default)]
@@ -158,26 +40,6 @@ pub struct Engine {
 /// Alarms that are over and remembered. Whoever makes up subjects must not fill the memory; one that
 /// was forgotten is found again in the database, by a conflict.
 const PAST_MAX: usize = 50_000;
-
-/// Codes about the manager itself: true whether or not agents report.
-fn is_own(code: &str) -> bool {
-    matches!(
-        code,
-        "DATABASE_FAILING"
-            | "DATABASE_SLOW"
-            | "DISK_NEARLY_FULL"
-            | "PSK_UNREADABLE"
-            | "FORGED_REPORTS"
-            | "REPLAYED_REPORTS"
-            | "OLD_PSK_REFUSED"
-            | "NOTIFIER_FAILING"
-    )
-}
-
-/// Codes that say of an agent that it is silent: they are not frozen by its silence.
-fn is_of_silence(code: &str) -> bool {
-    matches!(code, "AGENT_OFFLINE" | "RELAY_LOST" | "MANAGER_ISOLATED" | FLAPPING) || is_own(code)
-}
 
 impl Engine {
     /// As it was when the manager stopped.
@@ -453,56 +315,10 @@ fn miss(alarm: &mut Alarm, moment: &Moment) -> bool {
     false
 }
 
-/// What covers an alarm: a silence, its own flapping, the manager's isolation, a silent agent, or
-/// the interface or host that it stands on.
-fn cover_of(alarm: &Alarm, active: &HashMap<(&str, &str), bool>, silences: &[Silence]) -> Option<String> {
-    let id = |agent: &AgentId| agent.to_string();
-    let silence = silences.iter().find(|silence| {
-        silence.target == alarm.code || alarm.agents.iter().any(|agent| id(agent) == silence.target)
-    });
-    if let Some(silence) = silence {
-        return Some(format!("silence of {}", silence.target));
-    }
-    let is_active = |code: &str, subject: &str| active.contains_key(&(code, subject));
-    let by = |code: &str, subject: &str| is_active(code, subject).then(|| format!("{code} {subject}"));
-    if alarm.code == FLAPPING || is_own(&alarm.code) || alarm.code == "MANAGER_ISOLATED" {
-        return None;
-    }
-    let own = format!("{} {}", alarm.code, alarm.subject);
-    if let Some(flapping) = by(FLAPPING, &own) {
-        return Some(flapping);
-    }
-    if let Some(isolated) = by("MANAGER_ISOLATED", "manager")
-        && (matches!(
-            alarm.code.as_str(),
-            "AGENT_OFFLINE" | "RELAY_LOST" | "EDGE_COUNT_DROP" | "TOPOLOGY_PARTITION"
-        ) || alarm.agents.iter().any(|agent| is_active("AGENT_OFFLINE", &id(agent))))
-    {
-        return Some(isolated);
-    }
-    let hosts: BTreeSet<String> = alarm.agents.iter().map(id).collect();
-    if !matches!(alarm.code.as_str(), "AGENT_OFFLINE" | "RELAY_LOST")
-        && let Some(offline) = hosts.iter().find_map(|agent| by("AGENT_OFFLINE", agent))
-    {
-        return Some(offline);
-    }
-    alarm.under.iter().find_map(|subject| {
-        let covers = ["LINK_DOWN", "WG_IFACE_DOWN", "RELAY_LOST", "AGENT_OFFLINE"];
-        let mut others = covers.iter().filter(|code| !(**code == alarm.code && *subject == alarm.subject));
-        others.find_map(|code| by(code, subject))
-    })
-}
-
-/// What covered an alarm and is over since so short a time that what was hidden behind it may just not
-/// have reported yet.
-fn lingering(alarm: &Alarm, over: &HashMap<String, i64>, now: i64) -> Option<String> {
-    let by = alarm.suppressed_by.as_ref().filter(|_| alarm.state == Status::Suppressed)?;
-    let grace = Hold::Reports(2).millis(alarm.interval_s) + GRACE;
-    over.get(by).filter(|since| now - **since < grace).map(|_| by.clone())
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::ids::AgentId;
+
     use super::*;
 
     fn agent(number: u8) -> AgentId {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use gate::Stop;
 use proto::ids::AgentId;
 
-use super::engine::{Change, Engine, Moment, Silence, Status};
+use super::engine::{Engine, Moment};
 use super::facts::{ManagerFacts, Reporter, Setting, reporters};
 use super::sieve::{Sieve, Sweep};
+use super::status::{Change, Silence, Status};
 use super::watch::Watches;
 use super::{Facts, Finding, local_findings, recall, sweep_findings, whole_findings};
 use crate::atlas::Atlas;

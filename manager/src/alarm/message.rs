@@ -8,7 +8,7 @@ use proto::psk::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::engine::{Alarm, Status};
+use super::status::{Alarm, Status};
 use super::{Proof, Severity};
 
 /// What kind of body a receiver wants.

@@ -8,7 +8,9 @@
 //! wireguard, path, psk, allowed_ips, endpoint, identity, clock, host, lan, overlay, delivery, mesh, manager
 //!            the rules: pure functions of the facts, each a family
 //! catalogue  every code: how bad it is, what it means, how long it must hold before it is told
+//! status     an alarm and where it stands
 //! engine     findings over time -> pending, firing, acknowledged, suppressed, resolved; pure
+//! cover      what hides an alarm: another that explains it, or a silence
 //! recall     alarms that rest on the past, after a start
 //! keeper     the thread that evaluates and has the store keep the changes
 //! message    an alarm as a notification's body      notify   the thread that sends them
@@ -23,6 +25,7 @@ pub mod admin;
 mod allowed_ips;
 pub mod catalogue;
 mod clock;
+mod cover;
 mod delivery;
 mod endpoint;
 pub mod engine;
@@ -42,6 +45,7 @@ mod psk;
 pub mod recall;
 pub mod setting;
 pub mod sieve;
+pub mod status;
 pub mod watch;
 mod wireguard;
 

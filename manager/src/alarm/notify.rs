@@ -155,7 +155,7 @@ fn post(target: &Target, secret: Option<&Secret>, batch: &Batch, now: i64) -> Re
 mod tests {
     use super::*;
     use crate::alarm::Severity;
-    use crate::alarm::engine::{Alarm, Status};
+    use crate::alarm::status::{Alarm, Status};
     use crate::store;
 
     /// A receiver's outbox and its clock, without the network.

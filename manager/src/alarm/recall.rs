@@ -2,8 +2,8 @@
 //! process is not asked for again: the alarm itself is the memory. It goes on until it would have ended
 //! by itself, or until the present contradicts it.
 
-use super::engine::Alarm;
 use super::facts::Facts;
+use super::status::Alarm;
 use super::watch::Watches;
 use super::{Finding, catalogue};
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, ToSql, params};
 use serde::Serialize;
 
 use super::{StoreError, outbox};
-use crate::alarm::engine::{Alarm, Change, Silence, Status};
+use crate::alarm::status::{Alarm, Change, Silence, Status};
 use crate::alarm::{Proof, Severity};
 
 /// All columns of an alarm, in the order that [`from_row`] reads.

@@ -4,8 +4,8 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::StoreError;
-use crate::alarm::engine::Alarm;
 use crate::alarm::message::Event;
+use crate::alarm::status::Alarm;
 
 /// Notifications that one receiver may have waiting; beyond, the oldest go.
 const WAITING_MAX: i64 = 10_000;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::alarm::Severity;
-use crate::alarm::engine::{Silence, Status};
 use crate::alarm::keeper::Desk;
+use crate::alarm::status::{Silence, Status};
 use crate::error::StoreError;
 use crate::query::{BadParameter, Query, TIME, time};
 use crate::store::alarms::{AlarmView, Filter};

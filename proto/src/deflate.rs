@@ -8,7 +8,7 @@ use miniz_oxide::deflate::core::{
 };
 use miniz_oxide::inflate::stream::{self, InflateState};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
-use miniz_oxide::{DataFormat, MZFlush, MZStatus};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
 /// Effort 6 of 10: higher ones cost more and gain little on JSON.
 const EFFORT: u8 = 6;
@@ -40,12 +40,17 @@ impl Deflater {
     pub fn finish(mut self) -> Vec<u8> {
         let status = self.feed(&[], TDEFLFlush::Finish);
         debug_assert_eq!(status, TDEFLStatus::Done);
+        self.out.shrink_to_fit();
         self.out
     }
 
     fn feed(&mut self, bytes: &[u8], flush: TDEFLFlush) -> TDEFLStatus {
         let Self { state, out } = self;
         let keep = |deflated: &[u8]| {
+            // By a quarter, not by as much again: what comes of a large text is large.
+            if out.capacity() - out.len() < deflated.len() {
+                out.reserve_exact(deflated.len().max(out.len() / 4));
+            }
             out.extend_from_slice(deflated);
             true
         };
@@ -107,36 +112,43 @@ pub fn inflate(deflated: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
     })
 }
 
-/// Inflates while it is read, so that a large text never stands in memory whole. Nothing bounds what comes out:
-/// not for bytes of strangers.
-pub struct Inflater<'a> {
+/// Inflates while it is read, so that neither a large text nor what it is made of stands in memory whole. Nothing
+/// bounds what comes out: not for bytes of strangers.
+pub struct Inflater<R> {
     state: Box<InflateState>,
-    deflated: &'a [u8],
+    deflated: R,
 }
 
-impl<'a> Inflater<'a> {
+impl<R: io::BufRead> Inflater<R> {
     /// What `deflated` stands for.
     #[must_use]
-    pub fn new(deflated: &'a [u8]) -> Self {
+    pub fn new(deflated: R) -> Self {
         Self { state: InflateState::new_boxed(DataFormat::Raw), deflated }
     }
 }
 
-impl fmt::Debug for Inflater<'_> {
+impl<R> fmt::Debug for Inflater<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inflater").field("deflated", &self.deflated.len()).finish_non_exhaustive()
+        f.debug_struct("Inflater").finish_non_exhaustive()
     }
 }
 
-impl io::Read for Inflater<'_> {
+impl<R: io::BufRead> io::Read for Inflater<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let step = stream::inflate(&mut self.state, self.deflated, out, MZFlush::None);
-        self.deflated = &self.deflated[step.bytes_consumed..];
-        match step.status {
-            Ok(_) if step.bytes_written > 0 || out.is_empty() => Ok(step.bytes_written),
-            Ok(MZStatus::StreamEnd) => Ok(0),
-            // No progress: the rest is missing.
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, InflateError::Broken.to_string())),
+        loop {
+            let deflated = self.deflated.fill_buf()?;
+            let step = stream::inflate(&mut self.state, deflated, out, MZFlush::None);
+            self.deflated.consume(step.bytes_consumed);
+            match step.status {
+                Ok(_) if step.bytes_written > 0 || out.is_empty() => return Ok(step.bytes_written),
+                Ok(MZStatus::StreamEnd) => return Ok(0),
+                // What was left of it so far made nothing yet.
+                Ok(_) | Err(MZError::Buf) if step.bytes_consumed > 0 => {}
+                // No progress: the rest is missing.
+                _ => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, InflateError::Broken.to_string()));
+                }
+            }
         }
     }
 }
@@ -169,13 +181,14 @@ mod tests {
             assert_eq!(inflate(&deflated, text.len()).as_ref(), Ok(&text), "in pieces of {piece}");
             assert!(deflated.len() < text.len() / 2);
             let mut read = Vec::new();
-            io::BufReader::with_capacity(piece, Inflater::new(&deflated)).read_to_end(&mut read).unwrap();
+            let pieces = io::BufReader::with_capacity(piece, &*deflated);
+            io::BufReader::with_capacity(piece, Inflater::new(pieces)).read_to_end(&mut read).unwrap();
             assert_eq!(read, text, "read in pieces of {piece}");
             let cut = Inflater::new(&deflated[..deflated.len() / 2]).read_to_end(&mut read);
             assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         assert_eq!(
-            Inflater::new(&[0xff, 0xff]).read(&mut [0; 9]).unwrap_err().to_string(),
+            Inflater::new(&[0xff, 0xff][..]).read(&mut [0; 9]).unwrap_err().to_string(),
             "does not inflate"
         );
         assert_eq!(inflate(&Deflater::new().finish(), 10), Ok(Vec::new()));

@@ -5,7 +5,8 @@ use std::io::{BufReader, BufWriter};
 
 use proto::deflate::{Deflater, Inflater};
 use proto::ids::AgentId;
-use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+use rusqlite::blob::ZeroBlob;
+use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -122,9 +123,12 @@ impl PackedMap {
 /// # Errors
 /// What SQLite says.
 pub fn keep_map(connection: &Connection, at: i64, map: &PackedMap) -> Result<(), StoreError> {
+    // Its place first and then its bytes, of which SQLite would make two copies to insert them at once.
     let sql = "INSERT OR REPLACE INTO maps (event, at, map)
-               VALUES ((SELECT coalesce(max(no), 0) FROM events), ?1, ?2)";
-    connection.prepare_cached(sql)?.execute(params![at, map.0])?;
+               VALUES ((SELECT coalesce(max(no), 0) FROM events), ?1, ?2) RETURNING event";
+    let mut statement = connection.prepare_cached(sql)?;
+    let event: i64 = statement.query_row(params![at, ZeroBlob(map.0.len() as u64)], |row| row.get(0))?;
+    connection.blob_open(c"main", c"maps", c"map", event, false)?.write_at(&map.0, 0)?;
     Ok(())
 }
 
@@ -155,11 +159,14 @@ pub fn last_kept(connection: &Connection, at: i64) -> Result<i64, StoreError> {
 /// # Errors
 /// What SQLite says.
 pub fn each_part(connection: &Connection, base: i64, show: impl FnMut(Part)) -> Result<(), StoreError> {
-    let sql = "SELECT map FROM maps WHERE event = ?1";
-    let kept: Option<Vec<u8>> =
-        connection.prepare_cached(sql)?.query_row([base], |row| row.get(0)).optional()?;
-    let Some(deflated) = kept else { return Ok(()) };
-    let json = BufReader::with_capacity(64 << 10, Inflater::new(deflated.as_slice()));
+    let sql = "SELECT count(*) FROM maps WHERE event = ?1";
+    let kept: i64 = connection.prepare_cached(sql)?.query_row([base], |row| row.get(0))?;
+    if kept == 0 {
+        return Ok(());
+    }
+    let deflated = connection.blob_open(c"main", c"maps", c"map", base, true)?;
+    let json = Inflater::new(BufReader::with_capacity(64 << 10, deflated));
+    let json = BufReader::with_capacity(64 << 10, json);
     parts::read(json, show).map_err(|error| broken("maps", &error))
 }
 

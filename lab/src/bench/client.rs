@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// No exchange takes longer between two bytes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest answer taken: the list of a fleet of 200,000 agents.
-const ANSWER_MAX: usize = 256 << 20;
+/// Longest answer taken: more than the manager gives on a machine of 64 GiB, which is a 64th of three quarters.
+const ANSWER_MAX: usize = 1 << 30;
 
 /// A client that keeps its buffers from one exchange to the next.
 #[derive(Debug)]

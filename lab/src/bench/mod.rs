@@ -60,7 +60,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let machine = Machine::read();
     let command = ["lab bench", &arguments.join(" ")].join(" ").trim_end().to_owned();
     let report_len = fleet::report_len()?;
-    let (line, (variable, value)) = (machine.line(), server::ONE_HEAP);
+    let (line, (variable, value)) = (machine.line(), server::HEAPS);
     say(&format!(
         "{command}, {date}, {line}; reports of {report_len} B; manager with {variable}={value}\n\n"
     ))?;

@@ -23,8 +23,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(300);
 /// How long it may take to end: a manager writes its log back into the database.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
-/// What the shipped services set for the manager: one heap for all its threads.
-pub(super) const ONE_HEAP: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+/// What the shipped services set for the manager: two heaps for all its threads.
+pub(super) const HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Kind {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("PSK", PSK);
         command.env("DATABASE", database).env("PYTHONDONTWRITEBYTECODE", "1");
         match self {
-            Self::Manager => command.env("MANAGER_LISTEN", address.to_string()).env(ONE_HEAP.0, ONE_HEAP.1),
+            Self::Manager => command.env("MANAGER_LISTEN", address.to_string()).env(HEAPS.0, HEAPS.1),
             Self::Echo => command.arg(address.to_string()),
             Self::Flask => command.env("PORT", address.port().to_string()).arg(script),
             Self::Gunicorn => command

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// No exchange takes longer between two bytes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest answer taken: more than the manager gives on a machine of 64 GiB, which is a 64th of three quarters.
+/// Longest answer taken: the manager gives at most three quarters of a 64th of the memory, 768 MiB of 64 GiB.
 const ANSWER_MAX: usize = 1 << 30;
 
 /// A client that keeps its buffers from one exchange to the next.

@@ -4,6 +4,7 @@ use proto::ids::{AgentId, PublicKey};
 use proto::report::InterfaceKind;
 
 use super::facts::{Facts, Side};
+use super::watch::host_of;
 use super::wireguard::RECENT;
 use super::{Finding, Rule};
 use crate::topology::{EdgeState, LIVE_S, NatKind, Nic, UnderlayKind};
@@ -80,12 +81,6 @@ fn sightings<'f>(facts: &'f Facts<'_>, id: AgentId, key: PublicKey) -> Vec<(&'f 
         Some((side, half.shape.endpoint.as_deref().filter(|_| live && outside)?))
     });
     live.collect()
-}
-
-/// The address of an endpoint, without its port and brackets.
-fn host_of(endpoint: &str) -> &str {
-    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// D18. An agent does not see the names in its host's configuration; what it sees is enough.

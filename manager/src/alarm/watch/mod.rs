@@ -23,6 +23,7 @@ pub use self::link::LinkWatch;
 use self::link::link_watch;
 pub use self::past::Past;
 use self::past::Rare;
+pub use self::spot::host_of;
 use self::stray::{stray_prefixes, stray_routes};
 use super::few::Few;
 use super::recall::Recalled;

@@ -46,9 +46,11 @@ impl Spot {
     }
 }
 
-/// The address of an endpoint, without its port.
-fn host_of(endpoint: &str) -> &str {
-    endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host)
+/// The address of an endpoint, without its port and brackets.
+#[must_use]
+pub fn host_of(endpoint: &str) -> &str {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// AllowedIPs in the order of the report.

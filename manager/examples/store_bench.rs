@@ -2,7 +2,8 @@
 //! thread, so that instructions can be counted; `lab bench --callgrind` makes the file and counts.
 //!
 //! `PSK=... store_bench FILE DATABASE BATCH read|parse|verify|store`: FILE holds envelopes, a length of four
-//! bytes (big endian) before each. Each stage does all of the one before.
+//! bytes (big endian) before each. Each stage does all of the one before; parse and verify want the database that
+//! store leaves, as the texts of whole reports are read from it.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -18,6 +19,7 @@ use kattila_manager::store::{self, Readers, writer::Delivery};
 use kattila_manager::verify;
 use proto::ack::Code;
 use proto::envelope::Envelope;
+use proto::ids::BootId;
 use proto::psk::Secret;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -67,19 +69,32 @@ struct Worker {
 }
 
 impl Worker {
-    /// What a report says. A whole one is a base at once, under no number: the one that it is stored
-    /// under takes its place.
+    /// What a report says. A whole one is a base at once, under no number while it is not stored: the one that it is
+    /// stored under takes its place.
     fn content(&self, envelope: &Envelope<'_>) -> Result<Content, Box<dyn Error>> {
         let now = now_ms();
         let content = Content::read(envelope, &self.bases, &self.readers, now);
         let content = content.map_err(|reject| reject.to_string())?;
-        if let Some(base) = &content.base {
+        if content.form.is_base() {
             let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
-            let (base, gist) = (base.clone(), Arc::clone(&content.gist));
-            let kept = Kept { no: 0, boot, tick, received_at: now, base, gist };
+            let (moving, gist) = (content.moving.clone(), Arc::clone(&content.gist));
+            let no = self.number(boot, tick)?;
+            let kept = Kept { no, boot, tick, received_at: now, moving, gist };
             self.bases.put([(agent, Arc::new(kept))], now);
         }
         Ok(content)
+    }
+
+    /// The number of a report in the database, 0 where it is not there.
+    fn number(&self, boot: BootId, tick: u64) -> Result<i64, Box<dyn Error>> {
+        let sql =
+            "SELECT coalesce(max(r.no), 0) FROM boots b JOIN reports r ON r.agent = b.agent AND r.boot = b.no
+                   WHERE b.id = ?1 AND r.tick = ?2";
+        let tick = i64::try_from(tick)?;
+        let found = self
+            .readers
+            .read(|db| Ok(db.prepare_cached(sql)?.query_row((boot.0, tick), |row| row.get(0))?));
+        Ok(found.map_err(|error| error.to_string())?)
     }
 
     /// What is done with a report before the writer has it.

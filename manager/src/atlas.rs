@@ -10,8 +10,8 @@ use proto::report::Report;
 
 use crate::alarm::watch::Watches;
 use crate::clock::now_ms;
-use crate::content::{Says, whole};
-use crate::error::{Reject, StoreError};
+use crate::content::Says;
+use crate::error::StoreError;
 use crate::fleet::SharedFleet;
 use crate::inbox::{Inbox, Present, Waiting};
 use crate::scribe::Scribe;
@@ -87,16 +87,17 @@ pub fn is_whole_due(changes: usize, state: &State) -> bool {
 }
 
 /// Takes a report into the map and what alarms remember. Where only counts moved since a report of which the
-/// map has the structure, they are all that is taken.
+/// map has the structure, they are all that is taken. Otherwise all of it is read from the database.
 ///
 /// # Errors
-/// Never of what was read before it was stored.
+/// What SQLite says, or [`StoreError::Broken`].
 pub fn take(
     state: &mut State,
     watches: &mut Watches,
+    readers: &Readers,
     receipt: &Receipt,
-    Present { says, payload, is_base }: Present,
-) -> Result<(), Reject> {
+    Present { no, says, is_base }: Present,
+) -> Result<(), StoreError> {
     let (report, basis) = match says {
         Says::All(report) => (report, is_base.then_some(receipt.tick)),
         Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.tick, &counts) {
@@ -105,7 +106,7 @@ pub fn take(
                 watches.count(receipt, &counts);
                 return Ok(());
             }
-            None => (Box::new(whole(&kept, &payload)?), Some(kept.tick)),
+            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.tick)),
         },
     };
     if state.apply(receipt, &report) != Applied::Late {
@@ -136,7 +137,7 @@ impl Keeper<'_> {
             let mut watches = self.atlas.watches.write().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.atlas.state_mut();
             for (receipt, present) in reports {
-                if let Err(error) = take(&mut state, &mut watches, &receipt, present) {
+                if let Err(error) = take(&mut state, &mut watches, self.readers, &receipt, present) {
                     log::error!("map: the report of agent {}: {error}", receipt.agent);
                 }
             }

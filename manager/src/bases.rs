@@ -1,24 +1,24 @@
-//! Whole reports that agents send the next ones as the difference to: the last one of each agent in
-//! memory, any other from the database.
+//! Whole reports that agents send the next ones as the difference to: of the last one of each agent, what reading
+//! such a difference takes is in memory. The text of each is in the database.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::gist::Gist;
-use proto::delta::Base;
+use crate::moving::Moving;
 use proto::ids::{AgentId, BootId};
 use proto::limits::BASE_AGE_MAX;
 
-/// Bytes of reports kept in memory at least, where there are so many: those of a usual fleet of 10,000 agents.
+/// Bytes that they may take at least: those of a usual fleet of 50,000 agents.
 const ROOM_MIN: usize = 64 << 20;
 /// The share of a machine's memory that they may take. Beyond that the oldest go, and are read from the
 /// database when they are asked for.
 const SHARE: usize = 4;
-/// What one takes beside its text, about.
+/// What one takes beside its numbers, about.
 const OVERHEAD: usize = 200;
 
 /// A report that later ones may be the difference to. It is committed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Its number in the database.
     pub no: i64,
@@ -28,8 +28,8 @@ pub struct Kept {
     pub tick: u64,
     /// When it came (ms, the manager's clock).
     pub received_at: i64,
-    /// Its JSON.
-    pub base: Base,
+    /// What may move in it; `None` where reports that differ from it are to be read whole.
+    pub moving: Option<Moving>,
     /// What is kept of it at hand.
     pub gist: Arc<Gist>,
 }
@@ -43,7 +43,7 @@ impl Kept {
     }
 
     fn size(&self) -> usize {
-        self.base.text().len() + OVERHEAD
+        self.moving.as_ref().map_or(0, Moving::size) + OVERHEAD
     }
 }
 
@@ -141,31 +141,42 @@ mod tests {
         AgentId(id)
     }
 
-    fn kept(no: i64, tick: u64, received_at: i64, len: usize) -> Arc<Kept> {
+    fn kept(no: i64, tick: u64, received_at: i64, moving: &Moving) -> Arc<Kept> {
         let gist = Arc::new(Gist::of(&proto::report::Report::default()));
-        Arc::new(Kept { no, boot: BOOT, tick, received_at, base: Base::new(vec![b'x'; len]), gist })
+        Arc::new(Kept { no, boot: BOOT, tick, received_at, moving: Some(moving.clone()), gist })
+    }
+
+    /// The numbers of a report with so many interfaces.
+    fn moving(interfaces: usize) -> Moving {
+        let interfaces = vec![r#"{"counters":{"rx_bytes":1}}"#; interfaces].join(",");
+        let json = format!(r#"{{"system":{{"interfaces":[{interfaces}]}}}}"#);
+        Moving::of(&proto::delta::Base::new(json.into_bytes())).unwrap()
     }
 
     #[test]
     fn the_last_one_of_an_agent_is_kept_until_it_is_too_old_to_build_on() {
-        let bases = Bases::default();
-        bases.put([(agent(1), kept(1, 5, 0, 10)), (agent(2), kept(2, 5, 0, 10))], 0);
-        bases.put([(agent(1), kept(3, 9, 1000, 10)), (agent(1), kept(4, 7, 2000, 10))], 2000);
+        let (bases, moving) = (Bases::default(), moving(1));
+        let kept = |no, tick, received_at| kept(no, tick, received_at, &moving);
+        bases.put([(agent(1), kept(1, 5, 0)), (agent(2), kept(2, 5, 0))], 0);
+        bases.put([(agent(1), kept(3, 9, 1000)), (agent(1), kept(4, 7, 2000))], 2000);
         assert_eq!(bases.get(agent(1), BOOT, 9).map(|kept| kept.no), Some(3), "a late one changes nothing");
         assert!(bases.get(agent(1), BOOT, 5).is_none() && bases.get(agent(1), BootId([2; 16]), 9).is_none());
-        bases.put([(agent(3), kept(5, 1, age_max() + 1, 10))], age_max() + 1);
+        bases.put([(agent(3), kept(5, 1, age_max() + 1))], age_max() + 1);
         assert!(bases.get(agent(2), BOOT, 5).is_none(), "it is too old");
         assert!(bases.get(agent(1), BOOT, 9).is_some());
         let inner = bases.inner.read().unwrap();
-        assert_eq!((inner.of.len(), inner.oldest_first.len(), inner.bytes), (2, 2, 2 * (10 + OVERHEAD)));
+        assert_eq!(
+            (inner.of.len(), inner.oldest_first.len(), inner.bytes),
+            (2, 2, 2 * (moving.size() + OVERHEAD))
+        );
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
-        let bases = Bases::default();
-        let len = 512 << 10;
+        let (bases, moving) = (Bases::default(), moving(60_000));
+        let len = moving.size();
         for number in 0..300 {
-            bases.put([(agent(number), kept(i64::from(number), 1, 0, len))], 0);
+            bases.put([(agent(number), kept(i64::from(number), 1, 0, &moving))], 0);
         }
         let inner = bases.inner.read().unwrap();
         assert!(inner.bytes <= ROOM_MIN && inner.bytes > ROOM_MIN - 2 * len, "{}", inner.bytes);

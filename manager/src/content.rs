@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use proto::delta::{Base, DeltaError};
 use proto::envelope::{Encoding, Envelope, PayloadError, decode};
-use proto::limits::PAYLOAD_MAX;
 use proto::report::{Report, ReportError};
 
 use crate::bases::{Bases, Kept};
 use crate::counts::Counts;
-use crate::error::Reject;
+use crate::error::{Reject, StoreError};
 use crate::gist::Gist;
-use crate::store::{Readers, reports};
+use crate::moving::Moving;
+use crate::store::{Connection, Readers, reports};
 
 /// What came in a report's payload.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Content {
     pub says: Says,
     /// What is kept of that at hand.
     pub gist: Arc<Gist>,
-    /// Its JSON, where it is no difference to another report, so that others may be one to it.
-    pub base: Option<Base>,
+    /// What may move in it, where others may be the difference to it.
+    pub moving: Option<Moving>,
 }
 
 /// How a stored payload is written.
@@ -38,6 +38,14 @@ pub enum Form {
     Deflated,
     /// The difference to the report of this number in the database.
     Delta(i64),
+}
+
+impl Form {
+    /// Whether others may be the difference to a report written like this.
+    #[must_use]
+    pub fn is_base(self) -> bool {
+        !matches!(self, Self::Delta(_))
+    }
 }
 
 /// What a report says.
@@ -62,11 +70,11 @@ impl Says {
     /// The report, or the one that it differs from in counters alone.
     ///
     /// # Errors
-    /// Never of a report that was read before.
-    pub fn structure(&self) -> Result<Cow<'_, Report>, ReportError> {
+    /// What SQLite says, or [`StoreError::Broken`].
+    pub fn structure(&self, db: &Connection) -> Result<Cow<'_, Report>, StoreError> {
         match self {
             Self::All(report) => Ok(Cow::Borrowed(report)),
-            Self::Moved(_, kept) => Report::from_json(kept.base.text()).map(Cow::Owned),
+            Self::Moved(_, kept) => reports::report(db, kept.no).map(Cow::Owned),
         }
     }
 }
@@ -78,8 +86,8 @@ impl Content {
     /// When it is not of a report's shape.
     pub fn from_json(json: Vec<u8>) -> Result<Self, ReportError> {
         let report = Box::new(Report::from_json(&json)?);
-        let (gist, base) = (Arc::new(Gist::of(&report)), Some(Base::new(json.as_slice())));
-        Ok(Self { payload: json, form: Form::Json, says: Says::All(report), gist, base })
+        let (gist, moving) = (Arc::new(Gist::of(&report)), Moving::of(&Base::new(json.as_slice())));
+        Ok(Self { payload: json, form: Form::Json, says: Says::All(report), gist, moving })
     }
 
     /// Reads the payload of an envelope that came at `now` (ms).
@@ -88,44 +96,47 @@ impl Content {
     /// [`Reject::NeedFull`] where it cannot be read here and now but the same report could in
     /// another form, otherwise what is wrong with it.
     pub fn read(envelope: &Envelope<'_>, bases: &Bases, readers: &Readers, now: i64) -> Result<Self, Reject> {
-        let base = match envelope.header.encoding {
+        let kept = match envelope.header.encoding {
             Encoding::Delta(tick) => Some(find(envelope, tick, bases, readers, now)?),
             _ => None,
         };
-        let json = decode(&envelope.header.encoding, envelope.payload, base.as_ref().map(|kept| &kept.base))
-            .map_err(|error| match error {
-                PayloadError::NoBase | PayloadError::Encoding(_) => Reject::NeedFull,
-                PayloadError::Delta(DeltaError::OtherBase) => Reject::NeedFull,
-                broken => Reject::Payload(ReportError::Json(broken.to_string())),
-            })?;
         let payload = envelope.payload.to_vec();
-        if let Some(kept) = &base
-            && let Some(counts) = Counts::read(&kept.base, &payload, &json)
+        if let Some(kept) = &kept
+            && let Some(counts) = kept.moving.as_ref().and_then(|moving| moving.read(&payload))
         {
             let (form, gist) = (Form::Delta(kept.no), Arc::clone(&kept.gist));
             let says = Says::Moved(Box::new(counts), Arc::clone(kept));
-            return Ok(Self { payload, form, says, gist, base: None });
+            return Ok(Self { payload, form, says, gist, moving: None });
         }
+        let base = kept.as_ref().map(|kept| text(kept, readers)).transpose()?;
+        let json =
+            decode(&envelope.header.encoding, envelope.payload, base.as_ref()).map_err(
+                |error| match error {
+                    PayloadError::NoBase | PayloadError::Encoding(_) => Reject::NeedFull,
+                    PayloadError::Delta(DeltaError::OtherBase) => Reject::NeedFull,
+                    broken => Reject::Payload(ReportError::Json(broken.to_string())),
+                },
+            )?;
         let report = Box::new(Report::from_json(&json).map_err(Reject::Payload)?);
         let gist = Arc::new(Gist::of(&report));
-        let form = match (&base, &envelope.header.encoding) {
+        let form = match (&kept, &envelope.header.encoding) {
             (Some(kept), _) => Form::Delta(kept.no),
             (None, Encoding::Json) => Form::Json,
             (None, _) => Form::Deflated,
         };
-        let base = base.is_none().then(|| Base::new(json.into_owned()));
-        Ok(Self { payload, form, says: Says::All(report), gist, base })
+        let moving = form.is_base().then(|| Moving::of(&Base::new(json.into_owned()))).flatten();
+        Ok(Self { payload, form, says: Says::All(report), gist, moving })
     }
 }
 
-/// The report that a difference of counters alone makes of an earlier one, whole.
-///
-/// # Errors
-/// Never of a payload that was read before.
-pub fn whole(kept: &Kept, payload: &[u8]) -> Result<Report, Reject> {
-    let broken = |error: DeltaError| Reject::Payload(ReportError::Json(error.to_string()));
-    let json = kept.base.apply(payload, PAYLOAD_MAX).map_err(broken)?;
-    Report::from_json(&json).map_err(Reject::Payload)
+/// The text of a report that others are the difference to.
+fn text(kept: &Kept, readers: &Readers) -> Result<Base, Reject> {
+    readers.read(|db| reports::text(db, kept.no)).map(Base::new).map_err(unavailable)
+}
+
+fn unavailable(error: StoreError) -> Reject {
+    log::error!("database: reading a base: {error}");
+    Reject::Unavailable
 }
 
 fn find(
@@ -140,10 +151,7 @@ fn find(
         return if kept.is_fresh(now) { Ok(kept) } else { Err(Reject::NeedFull) };
     }
     // As after a start: read once, then it is at hand.
-    let found = readers.read(|db| reports::base(db, agent, boot, tick)).map_err(|error| {
-        log::error!("database: reading a base: {error}");
-        Reject::Unavailable
-    })?;
+    let found = readers.read(|db| reports::base(db, agent, boot, tick)).map_err(unavailable)?;
     let kept = Arc::new(found.filter(|kept| kept.is_fresh(now)).ok_or(Reject::NeedFull)?);
     bases.put([(agent, Arc::clone(&kept))], now);
     Ok(kept)

@@ -25,10 +25,10 @@ pub enum News {
 /// A report that tells the present.
 #[derive(Debug)]
 pub struct Present {
+    /// Its number in the database.
+    pub no: i64,
     /// What it says.
     pub says: Says,
-    /// Its payload as it came.
-    pub payload: Vec<u8>,
     /// Whether later ones may be the difference to it.
     pub is_base: bool,
 }
@@ -128,7 +128,6 @@ impl Waiting {
 mod tests {
     use std::sync::Arc;
 
-    use proto::delta::Base;
     use proto::ids::BootId;
     use proto::report::Report;
 
@@ -144,15 +143,15 @@ mod tests {
     /// Counts alone.
     fn news(agent: usize) -> News {
         let gist = Arc::new(Gist::of(&Report::default()));
-        let base = Base::new(Vec::new());
-        let kept = Kept { no: 1, boot: BootId([0; 16]), tick: 1, received_at: 1, base, gist };
+        let (no, boot, tick, received_at) = (1, BootId([0; 16]), 1, 1);
+        let kept = Kept { no, boot, tick, received_at, moving: None, gist };
         let says = Says::Moved(Box::default(), Arc::new(kept));
-        News::Report(receipt(agent), Present { says, payload: Vec::new(), is_base: false })
+        News::Report(receipt(agent), Present { no: 2, says, is_base: false })
     }
 
     fn whole(agent: usize) -> News {
         let says = Says::All(Box::default());
-        News::Report(receipt(agent), Present { says, payload: Vec::new(), is_base: true })
+        News::Report(receipt(agent), Present { no: 2, says, is_base: true })
     }
 
     #[test]

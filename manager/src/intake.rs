@@ -70,7 +70,7 @@ pub fn report(
         Seen::Stored => return Ok(Ok(ack(Code::AlreadyStored, now))),
         Seen::Replayed => return Ok(Err(Reject::Replayed)),
     }
-    let Content { payload, form, says, gist, base } = match content {
+    let Content { payload, form, says, gist, moving } = match content {
         Ok(content) => content,
         Err(reject) => return Ok(Err(reject)),
     };
@@ -119,11 +119,12 @@ pub fn report(
         let (agent, boot, tick) = (header.agent, header.boot, header.tick);
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, (&says, &gist), now)?;
-        learned.news.push(News::Report(receipt, Present { says, payload, is_base: base.is_some() }));
+        learned.news.push(News::Report(receipt, Present { no, says, is_base: form.is_base() }));
     }
-    if let Some(base) = base {
+    if form.is_base() {
         let (boot, tick) = (header.boot, header.tick);
-        learned.bases.push((header.agent, Arc::new(Kept { no, boot, tick, received_at: now, base, gist })));
+        let kept = Kept { no, boot, tick, received_at: now, moving, gist };
+        learned.bases.push((header.agent, Arc::new(kept)));
     }
     Ok(Ok(ack(Code::Stored, now)))
 }
@@ -252,8 +253,7 @@ impl Live {
             agents::update(connection, agent)?;
         }
         if self.structure != Some(gist.structure) {
-            let broken = |why| StoreError::Broken(format!("report {no}: {why}"));
-            structure::write(connection, self.agent.no, &*says.structure().map_err(broken)?, now)?;
+            structure::write(connection, self.agent.no, &*says.structure(connection)?, now)?;
             self.structure = Some(gist.structure);
         }
         Ok(())

@@ -39,6 +39,7 @@ pub mod gist;
 pub mod handle;
 pub mod inbox;
 pub mod intake;
+pub mod moving;
 pub mod networks;
 pub mod process;
 pub mod psks;

@@ -51,8 +51,10 @@ pub(super) fn run(dir: &Path) -> Result<(Instructions, Vec<Bar>)> {
     for (ticks, totals) in TICKS.iter().zip(&mut totals) {
         let reports = dir.join(format!("reports-{ticks}"));
         write_reports(&reports, *ticks)?;
-        for (stage, total) in STAGES.iter().zip(totals) {
-            *total = count(dir, &reports, stage)?;
+        let database = dir.join(format!("reports-{ticks}.db"));
+        // The last one first: it writes what the others read.
+        for (stage, total) in STAGES.iter().zip(totals).rev() {
+            *total = count(dir, &reports, &database, stage)?;
         }
     }
     let [[_, _, short_verify, short_store], [read, parse, verify, store]] = totals;
@@ -90,17 +92,13 @@ fn write_reports(path: &Path, ticks: u32) -> Result<()> {
     fs::write(path, bytes).map_err(Error::io(path.display().to_string()))
 }
 
-fn count(dir: &Path, reports: &Path, stage: &str) -> Result<u64> {
+fn count(dir: &Path, reports: &Path, database: &Path, stage: &str) -> Result<u64> {
     let out = dir.join("callgrind.out");
-    let database = dir.join(format!("{stage}.db"));
-    for suffix in ["db", "db-wal", "db-shm"] {
-        let _ = fs::remove_file(database.with_extension(suffix));
-    }
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
         .arg(bin("examples/store_bench")?)
         .arg(reports)
-        .arg(&database)
+        .arg(database)
         .args([&BATCH.to_string(), stage])
         .env("PSK", PSK)
         .output()

@@ -251,7 +251,7 @@ impl<'a> Run<'a> {
         self.batches.add(handed.elapsed());
         agents.iter().for_each(|agent| self.fleet.stored(*agent));
         for (receipt, present) in self.inbox.take(Duration::ZERO).reports {
-            let taken = atlas::take(&mut self.state, &mut self.watches, &receipt, present);
+            let taken = atlas::take(&mut self.state, &mut self.watches, &self.readers, &receipt, present);
             taken.map_err(|reject| Error::Plan(reject.to_string()))?;
         }
         Ok(())

@@ -16,6 +16,7 @@ use crate::content::Form;
 use crate::error::StoreError;
 use crate::fleet::Latest;
 use crate::gist::Gist;
+use crate::moving::Moving;
 
 /// Values of the column `encoding`.
 const JSON: i64 = 0;
@@ -139,6 +140,16 @@ pub fn payload(connection: &Connection, report: i64) -> Result<Option<Vec<u8>>, 
     Ok(recall(connection, sql, [report])?.pop().map(|(_, json)| json))
 }
 
+/// One report, which must be there.
+///
+/// # Errors
+/// What SQLite says, or [`StoreError::Broken`].
+pub fn report(connection: &Connection, no: i64) -> Result<Report, StoreError> {
+    let broken = |why: String| StoreError::Broken(format!("report {no}: {why}"));
+    let json = payload(connection, no)?.ok_or_else(|| broken("it is not there".into()))?;
+    Report::from_json(&json).map_err(|why| broken(why.to_string()))
+}
+
 /// When they were observed (ms) and the JSON of an agent's last reports, the newest first.
 ///
 /// # Errors
@@ -168,7 +179,7 @@ fn recall(
         let (no, encoding, base): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
         let payload: Vec<u8> = row.get(4)?;
         if let Some(base) = base.filter(|base| last.as_ref().is_none_or(|(no, _)| no != base)) {
-            last = Some((base, Base::new(whole(connection, base)?)));
+            last = Some((base, Base::new(text(connection, base)?)));
         }
         let base = base.and(last.as_ref()).map(|(_, base)| base);
         found.push((row.get(0)?, json(no, encoding, &payload, base)?));
@@ -177,7 +188,10 @@ fn recall(
 }
 
 /// The JSON of a report that others are the difference to.
-fn whole(connection: &Connection, no: i64) -> Result<Vec<u8>, StoreError> {
+///
+/// # Errors
+/// What SQLite says, or [`StoreError::Broken`].
+pub fn text(connection: &Connection, no: i64) -> Result<Vec<u8>, StoreError> {
     let sql = "SELECT encoding, payload FROM reports WHERE no = ?1 AND base IS NULL";
     let mut statement = connection.prepare_cached(sql)?;
     let row: Option<(i64, Vec<u8>)> =
@@ -216,10 +230,11 @@ pub fn base(
         .query_row(params![agent.0, boot.0, signed(tick)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((no, received_at)) = found else { return Ok(None) };
-    let json = whole(connection, no)?;
+    let json = text(connection, no)?;
     let broken = |why| StoreError::Broken(format!("report {no}: {why}"));
     let gist = Gist::of(&Report::from_json(&json).map_err(broken)?);
-    Ok(Some(Kept { no, boot, tick, received_at, base: Base::new(json), gist: Arc::new(gist) }))
+    let moving = Moving::of(&Base::new(json));
+    Ok(Some(Kept { no, boot, tick, received_at, moving, gist: Arc::new(gist) }))
 }
 
 /// The last ticks stored of a boot, as many as a window holds, oldest first.

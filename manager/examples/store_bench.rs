@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kattila_manager::bases::{Bases, Kept};
 use kattila_manager::clock::now_ms;
-use kattila_manager::content::Content;
+use kattila_manager::content::{Basis, Content};
 use kattila_manager::intake::{self, Learned};
 use kattila_manager::psks::Psks;
 use kattila_manager::store::{self, Readers, writer::Delivery};
@@ -75,13 +75,16 @@ impl Worker {
         let now = now_ms();
         let content = Content::read(envelope, &self.bases, &self.readers, now);
         let content = content.map_err(|reject| reject.to_string())?;
-        if content.form.is_base() {
-            let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
-            let (moving, gist) = (content.moving.clone(), Arc::clone(&content.gist));
-            let no = self.number(boot, tick)?;
-            let kept = Kept { no, boot, tick, received_at: now, moving, gist };
-            self.bases.put([(agent, Arc::new(kept))], now);
-        }
+        let (agent, boot, tick) = (envelope.header.agent, envelope.header.boot, envelope.header.tick);
+        let gist = Arc::clone(&content.gist);
+        let kept = match &content.basis {
+            Basis::Old => None,
+            Basis::Whole(moving) => {
+                Some(Kept::new(self.number(boot, tick)?, (boot, tick), now, moving.clone(), gist))
+            }
+            Basis::Edited(base, edits) => Some(base.edited(edits.clone(), 0, tick, gist)),
+        };
+        self.bases.put(kept.map(|kept| (agent, Arc::new(kept))), now);
         Ok(content)
     }
 

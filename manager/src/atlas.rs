@@ -96,17 +96,17 @@ pub fn take(
     watches: &mut Watches,
     readers: &Readers,
     receipt: &Receipt,
-    Present { no, says, is_base }: Present,
+    Present { no, says, is_basis }: Present,
 ) -> Result<(), StoreError> {
     let (report, basis) = match says {
-        Says::All(report) => (report, is_base.then_some(receipt.tick)),
-        Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.tick, &counts) {
+        Says::All(report) => (report, is_basis.then_some(receipt.tick)),
+        Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.like_tick, &counts) {
             Some(Applied::Late) => return Ok(()),
             Some(_) => {
                 watches.count(receipt, &counts);
                 return Ok(());
             }
-            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.tick)),
+            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.like_tick)),
         },
     };
     if state.apply(receipt, &report) != Applied::Late {

@@ -4,8 +4,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::counts::Counts;
 use crate::gist::Gist;
 use crate::moving::Moving;
+use proto::delta::Edits;
 use proto::ids::{AgentId, BootId};
 use proto::limits::BASE_AGE_MAX;
 
@@ -30,7 +32,14 @@ pub struct Kept {
     pub received_at: i64,
     /// What may move in it; `None` where reports that differ from it are to be read whole.
     pub moving: Option<Moving>,
-    /// What is kept of it at hand.
+    /// What else the next ones are expected to change of it, as the last one did that changed more than what may
+    /// move.
+    pub edits: Edits,
+    /// The report with these edits: its number in the database,
+    pub like: i64,
+    /// and its number in that start of the agent.
+    pub like_tick: u64,
+    /// What is kept at hand of the report with these edits.
     pub gist: Arc<Gist>,
 }
 
@@ -42,8 +51,32 @@ impl Kept {
         now.saturating_sub(self.received_at) <= age_max()
     }
 
+    /// One to which no other report was the difference yet.
+    #[must_use]
+    pub fn new(
+        no: i64,
+        (boot, tick): (BootId, u64),
+        received_at: i64,
+        moving: Option<Moving>,
+        gist: Arc<Gist>,
+    ) -> Self {
+        Self { no, boot, tick, received_at, moving, edits: Edits::default(), like: no, like_tick: tick, gist }
+    }
+
+    /// The same one, as of a report that made these edits: its number in the database, and in that start.
+    #[must_use]
+    pub fn edited(&self, edits: Edits, like: i64, like_tick: u64, gist: Arc<Gist>) -> Self {
+        Self { edits, like, like_tick, gist, ..self.clone() }
+    }
+
+    /// What a difference to it says moved, if it says no more than that and what the last one did.
+    #[must_use]
+    pub fn read(&self, delta: &[u8]) -> Option<Counts> {
+        self.moving.as_ref()?.read(delta, &self.edits)
+    }
+
     fn size(&self) -> usize {
-        self.moving.as_ref().map_or(0, Moving::size) + OVERHEAD
+        self.moving.as_ref().map_or(0, Moving::size) + self.edits.size() + OVERHEAD
     }
 }
 
@@ -143,7 +176,7 @@ mod tests {
 
     fn kept(no: i64, tick: u64, received_at: i64, moving: &Moving) -> Arc<Kept> {
         let gist = Arc::new(Gist::of(&proto::report::Report::default()));
-        Arc::new(Kept { no, boot: BOOT, tick, received_at, moving: Some(moving.clone()), gist })
+        Arc::new(Kept::new(no, (BOOT, tick), received_at, Some(moving.clone()), gist))
     }
 
     /// The numbers of a report with so many interfaces.
@@ -167,14 +200,14 @@ mod tests {
         let inner = bases.inner.read().unwrap();
         assert_eq!(
             (inner.of.len(), inner.oldest_first.len(), inner.bytes),
-            (2, 2, 2 * (moving.size() + OVERHEAD))
+            (2, 2, 2 * (moving.size() + Edits::default().size() + OVERHEAD))
         );
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
         let (bases, moving) = (Bases::default(), moving(60_000));
-        let len = moving.size();
+        let len = moving.size() + Edits::default().size();
         for number in 0..300 {
             bases.put([(agent(number), kept(i64::from(number), 1, 0, &moving))], 0);
         }

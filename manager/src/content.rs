@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use proto::delta::{Base, DeltaError};
+use proto::delta::{Base, DeltaError, Edits};
 use proto::envelope::{Encoding, Envelope, PayloadError, decode};
 use proto::report::{Report, ReportError};
 
@@ -25,8 +25,8 @@ pub struct Content {
     pub says: Says,
     /// What is kept of that at hand.
     pub gist: Arc<Gist>,
-    /// What may move in it, where others may be the difference to it.
-    pub moving: Option<Moving>,
+    /// What later reports may be read by.
+    pub basis: Basis,
 }
 
 /// How a stored payload is written.
@@ -40,12 +40,15 @@ pub enum Form {
     Delta(i64),
 }
 
-impl Form {
-    /// Whether others may be the difference to a report written like this.
-    #[must_use]
-    pub fn is_base(self) -> bool {
-        !matches!(self, Self::Delta(_))
-    }
+/// What later reports may be read by, as soon as this one is stored.
+#[derive(Debug)]
+pub enum Basis {
+    /// What those before were read by.
+    Old,
+    /// This report, in which this may move.
+    Whole(Option<Moving>),
+    /// What this is the difference to, with what this one changes of it.
+    Edited(Arc<Kept>, Edits),
 }
 
 /// What a report says.
@@ -67,14 +70,14 @@ impl Says {
         }
     }
 
-    /// The report, or the one that it differs from in counters alone.
+    /// The report, or one that it differs from in counters alone.
     ///
     /// # Errors
     /// What SQLite says, or [`StoreError::Broken`].
     pub fn structure(&self, db: &Connection) -> Result<Cow<'_, Report>, StoreError> {
         match self {
             Self::All(report) => Ok(Cow::Borrowed(report)),
-            Self::Moved(_, kept) => reports::report(db, kept.no).map(Cow::Owned),
+            Self::Moved(_, kept) => reports::report(db, kept.like).map(Cow::Owned),
         }
     }
 }
@@ -86,8 +89,8 @@ impl Content {
     /// When it is not of a report's shape.
     pub fn from_json(json: Vec<u8>) -> Result<Self, ReportError> {
         let report = Box::new(Report::from_json(&json)?);
-        let (gist, moving) = (Arc::new(Gist::of(&report)), Moving::of(&Base::new(json.as_slice())));
-        Ok(Self { payload: json, form: Form::Json, says: Says::All(report), gist, moving })
+        let (gist, basis) = (Arc::new(Gist::of(&report)), Basis::whole(json.as_slice()));
+        Ok(Self { payload: json, form: Form::Json, says: Says::All(report), gist, basis })
     }
 
     /// Reads the payload of an envelope that came at `now` (ms).
@@ -102,11 +105,11 @@ impl Content {
         };
         let payload = envelope.payload.to_vec();
         if let Some(kept) = &kept
-            && let Some(counts) = kept.moving.as_ref().and_then(|moving| moving.read(&payload))
+            && let Some(counts) = kept.read(&payload)
         {
             let (form, gist) = (Form::Delta(kept.no), Arc::clone(&kept.gist));
             let says = Says::Moved(Box::new(counts), Arc::clone(kept));
-            return Ok(Self { payload, form, says, gist, moving: None });
+            return Ok(Self { payload, form, says, gist, basis: Basis::Old });
         }
         let base = kept.as_ref().map(|kept| text(kept, readers)).transpose()?;
         let json =
@@ -124,8 +127,22 @@ impl Content {
             (None, Encoding::Json) => Form::Json,
             (None, _) => Form::Deflated,
         };
-        let moving = form.is_base().then(|| Moving::of(&Base::new(json.into_owned()))).flatten();
-        Ok(Self { payload, form, says: Says::All(report), gist, moving })
+        let basis = match kept.zip(base) {
+            Some((kept, base)) => Basis::edited(kept, &base, &payload, &report),
+            None => Basis::whole(json.into_owned()),
+        };
+        Ok(Self { payload, form, says: Says::All(report), gist, basis })
+    }
+}
+
+impl Basis {
+    fn whole(json: impl Into<Box<[u8]>>) -> Self {
+        Self::Whole(Moving::of(&Base::new(json)))
+    }
+
+    fn edited(kept: Arc<Kept>, base: &Base, delta: &[u8], report: &Report) -> Self {
+        let edits = kept.moving.as_ref().and_then(|moving| moving.edits(base, delta, &Counts::of(report)));
+        edits.map_or(Self::Old, |edits| Self::Edited(kept, edits))
     }
 }
 

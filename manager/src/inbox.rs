@@ -29,8 +29,8 @@ pub struct Present {
     pub no: i64,
     /// What it says.
     pub says: Says,
-    /// Whether later ones may be the difference to it.
-    pub is_base: bool,
+    /// Whether later ones may be read by it.
+    pub is_basis: bool,
 }
 
 /// Reports that wait at most: 2 KB each in memory where only counts moved, and the work of a few milliseconds.
@@ -143,15 +143,14 @@ mod tests {
     /// Counts alone.
     fn news(agent: usize) -> News {
         let gist = Arc::new(Gist::of(&Report::default()));
-        let (no, boot, tick, received_at) = (1, BootId([0; 16]), 1, 1);
-        let kept = Kept { no, boot, tick, received_at, moving: None, gist };
+        let kept = Kept::new(1, (BootId([0; 16]), 1), 1, None, gist);
         let says = Says::Moved(Box::default(), Arc::new(kept));
-        News::Report(receipt(agent), Present { no: 2, says, is_base: false })
+        News::Report(receipt(agent), Present { no: 2, says, is_basis: false })
     }
 
     fn whole(agent: usize) -> News {
         let says = Says::All(Box::default());
-        News::Report(receipt(agent), Present { no: 2, says, is_base: true })
+        News::Report(receipt(agent), Present { no: 2, says, is_basis: true })
     }
 
     #[test]

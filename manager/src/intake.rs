@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bases::Kept;
-use crate::content::{Content, Says};
+use crate::content::{Basis, Content, Says};
 use crate::error::{Reject, StoreError};
 use crate::fleet::{Agent, Latest};
 use crate::gist::Gist;
@@ -70,7 +70,7 @@ pub fn report(
         Seen::Stored => return Ok(Ok(ack(Code::AlreadyStored, now))),
         Seen::Replayed => return Ok(Err(Reject::Replayed)),
     }
-    let Content { payload, form, says, gist, moving } = match content {
+    let Content { payload, form, says, gist, basis } = match content {
         Ok(content) => content,
         Err(reject) => return Ok(Err(reject)),
     };
@@ -115,17 +115,20 @@ pub fn report(
     };
     live.replay.mark(header.boot, header.tick, header.nonce);
     Arc::make_mut(&mut live.agent).last_seen = Some(now);
+    let (agent, boot, tick) = (header.agent, header.boot, header.tick);
+    let kept = match basis {
+        Basis::Whole(moving) => Some(Kept::new(no, (boot, tick), now, moving, Arc::clone(&gist))),
+        Basis::Edited(base, edits) if place == Place::Present => {
+            Some(base.edited(edits, no, tick, Arc::clone(&gist)))
+        }
+        Basis::Edited(..) | Basis::Old => None,
+    };
     if place == Place::Present {
-        let (agent, boot, tick) = (header.agent, header.boot, header.tick);
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, (&says, &gist), now)?;
-        learned.news.push(News::Report(receipt, Present { no, says, is_base: form.is_base() }));
+        learned.news.push(News::Report(receipt, Present { no, says, is_basis: kept.is_some() }));
     }
-    if form.is_base() {
-        let (boot, tick) = (header.boot, header.tick);
-        let kept = Kept { no, boot, tick, received_at: now, moving, gist };
-        learned.bases.push((header.agent, Arc::new(kept)));
-    }
+    learned.bases.extend(kept.map(|kept| (agent, Arc::new(kept))));
     Ok(Ok(ack(Code::Stored, now)))
 }
 

@@ -1,7 +1,7 @@
 //! Where in a report's JSON the numbers stand that may move, and what they were. That is enough to read
 //! [`Counts`] of a difference which changes them alone: the text itself is not needed, nor made.
 
-use proto::delta::{Base, Digits, Numbers};
+use proto::delta::{Base, Digits, Edits, Numbers};
 use proto::limits::PAYLOAD_MAX;
 use proto::report::Counters;
 use serde::Deserialize;
@@ -63,17 +63,25 @@ impl Moving {
         Some(Self { numbers: Numbers::of(base, places)?, steps: steps.into() })
     }
 
-    /// What a difference to that report makes of them. `None` where it changes anything else, or where it is not
-    /// sure that it does not.
+    /// What a difference to that report makes of them that changes the same as `edits` beside them. `None` where it
+    /// changes anything else, or where it is not sure that it does not.
     #[must_use]
-    pub fn read(&self, delta: &[u8]) -> Option<Counts> {
+    pub fn read(&self, delta: &[u8], edits: &Edits) -> Option<Counts> {
         let mut counts = Counts::default();
         let mut steps = self.steps.iter();
-        self.numbers.after(delta, PAYLOAD_MAX, |digits| {
+        self.numbers.after(delta, edits, PAYLOAD_MAX, |digits| {
             let step = steps.find(|step| !counts.begin(**step))?;
             counts.set(*step, digits)
         })?;
         steps.all(|step| counts.begin(*step)).then_some(counts)
+    }
+
+    /// What a difference to that report, `base`, changes beside them, so that later ones which change the same can
+    /// be read; `counts` is what the report says that it makes. `None` where they could not.
+    #[must_use]
+    pub fn edits(&self, base: &Base, delta: &[u8], counts: &Counts) -> Option<Edits> {
+        let edits = self.numbers.edits(base, delta)?;
+        (self.read(delta, &edits)? == *counts).then_some(edits)
     }
 
     /// Bytes that they take.
@@ -343,7 +351,7 @@ mod tests {
 
     fn read(base: &str, text: &str) -> Option<Counts> {
         let base = Base::new(base.as_bytes());
-        Moving::of(&base).unwrap().read(&base.encode(text.as_bytes()))
+        Moving::of(&base).unwrap().read(&base.encode(text.as_bytes()), &Edits::default())
     }
 
     const NUMBERS: [u64; 8] = [1_790_000_000_000, 5, 6, 7, 8, 9, 10, 11];
@@ -378,7 +386,7 @@ mod tests {
         let report = Report::from_json(whole).unwrap();
         let base = Base::new(serde_json::to_vec(&report).unwrap());
         let moving = Moving::of(&base).unwrap();
-        assert_eq!(moving.read(&base.encode(base.text())), Some(Counts::of(&report)));
+        assert_eq!(moving.read(&base.encode(base.text()), &Edits::default()), Some(Counts::of(&report)));
         assert!(moving.size() < base.text().len() / 3, "{} of {}", moving.size(), base.text().len());
         for text in [
             r#"{"observed_at":-5}"#,

@@ -4,12 +4,19 @@
 
 mod common;
 
+use std::collections::HashMap;
+
 use common::{Actor, Manager, now_ms};
-use kattila_manager::store;
+use kattila_manager::bases::Bases;
+use kattila_manager::content::{Content, Says};
+use kattila_manager::counts::Counts;
+use kattila_manager::intake::{self, Learned};
+use kattila_manager::store::writer::Delivery;
+use kattila_manager::store::{self, Readers};
 use proto::ack::Code;
 use proto::deflate::deflate;
 use proto::delta::Base;
-use proto::envelope::{Draft, Encoding, Sealed};
+use proto::envelope::{Draft, Encoding, Envelope, Sealed};
 use proto::ids::Nonce;
 use proto::limits;
 use proto::report::{Interface, Report};
@@ -84,6 +91,58 @@ fn a_difference_is_stored_as_it_came_and_shown_byte_for_byte() {
     assert_eq!(manager.report(&delta(&actor, 7, &late, 8, &second)).code, Code::Stored);
     assert_eq!(manager.query::<i64>("SELECT late FROM reports WHERE tick = 7"), 1);
     assert!(shows(&manager, &actor, &second));
+}
+
+#[test]
+fn what_changed_before_is_no_reason_to_read_a_report_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let (db, readers, bases) = (store::open(&path).unwrap(), Readers::new(&path), Bases::default());
+    let mut fleet = HashMap::new();
+    let actor = Actor::new("router-1");
+    let json = |rx_bytes: u64, mtu: u32| {
+        let mut report: Report = actor.observed(1_790_000_000_000);
+        let mut interface = Interface { name: "eth0".into(), mtu, ..Interface::default() };
+        interface.counters.rx_bytes = rx_bytes;
+        report.system.interfaces.push(interface);
+        serde_json::to_vec(&report).unwrap()
+    };
+    let first = json(1000, 1500);
+    // Whether counts alone were read, and which report's structure was taken for theirs.
+    let mut take = |tick: u64, rx_bytes: u64, mtu: u32| {
+        let text = json(rx_bytes, mtu);
+        let sealed = if tick == 1 { whole(&actor, 1, &text) } else { delta(&actor, tick, &text, 1, &first) };
+        let envelope = Envelope::parse(&sealed.bytes).unwrap();
+        let now = now_ms();
+        let content = Content::read(&envelope, &bases, &readers, now).unwrap();
+        let like = match &content.says {
+            Says::All(report) => {
+                assert_eq!(**report, Report::from_json(&text).unwrap());
+                None
+            }
+            Says::Moved(counts, kept) => {
+                assert_eq!(**counts, Counts::of(&Report::from_json(&text).unwrap()));
+                let structure = content.says.structure(&db).unwrap();
+                assert_eq!(structure.system.interfaces[0].mtu, mtu);
+                Some(kept.like_tick)
+            }
+        };
+        let (header, path) = (envelope.header, Vec::new());
+        let delivery = Delivery { header, received_at: now, psk: 1, path, content: Ok(content) };
+        let mut learned = Learned::default();
+        intake::report(&db, &mut fleet, delivery, &mut learned).unwrap().unwrap();
+        bases.put(learned.bases, now);
+        like
+    };
+    assert_eq!(take(1, 1000, 1500), None);
+    assert_eq!(take(2, 2000, 1500), Some(1));
+    assert_eq!(take(3, 2500, 1400), None, "something else changed");
+    assert_eq!(take(4, 3000, 1400), Some(3), "and stayed so");
+    assert_eq!(take(6, 3000, 9000), None);
+    assert_eq!(take(5, 2000, 1400), None, "a late one, of which nothing is kept");
+    assert_eq!(take(7, 99, 9000), Some(6));
+    assert_eq!(take(8, 100, 1500), None, "it is as it was");
+    assert_eq!(take(9, 101, 1500), Some(8));
 }
 
 #[test]

@@ -185,11 +185,15 @@ fn counts_alone_reach_the_map_whatever_came_between() {
     };
     next(&manager, 2, 2000, 1500);
     next(&manager, 3, 3000, 1400);
-    next(&manager, 4, 4000, 1500);
+    next(&manager, 4, 3500, 1400);
+    next(&manager, 5, 4000, 1500);
+    next(&manager, 6, 4500, 1400);
     manager.kill();
     manager.resume();
-    next(&manager, 5, 5000, 1500);
-    next(&manager, 6, 6000, 1500);
+    next(&manager, 7, 5000, 1400);
+    next(&manager, 8, 5500, 1400);
+    next(&manager, 9, 6000, 1500);
+    next(&manager, 10, 6500, 1500);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::fmt;
 
 use crate::sign::sha256;
 
-pub use self::numbers::{Digits, Numbers};
+pub use self::numbers::{Digits, Edits, Numbers};
 
 /// Digits of one number: with a 1 before them they stay below 2^63.
 const DIGITS: usize = 18;

@@ -234,7 +234,7 @@ pub fn base(
     let broken = |why| StoreError::Broken(format!("report {no}: {why}"));
     let gist = Gist::of(&Report::from_json(&json).map_err(broken)?);
     let moving = Moving::of(&Base::new(json));
-    Ok(Some(Kept { no, boot, tick, received_at, moving, gist: Arc::new(gist) }))
+    Ok(Some(Kept::new(no, (boot, tick), received_at, moving, Arc::new(gist))))
 }
 
 /// The last ticks stored of a boot, as many as a window holds, oldest first.

@@ -19,7 +19,7 @@ use kattila_manager::store::{self, Readers, writer::Delivery};
 use kattila_manager::verify;
 use proto::ack::Code;
 use proto::envelope::Envelope;
-use proto::ids::BootId;
+use proto::ids::{AgentId, BootId};
 use proto::psk::Secret;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,7 +80,7 @@ impl Worker {
         let kept = match &content.basis {
             Basis::Old => None,
             Basis::Whole(moving) => {
-                Some(Kept::new(self.number(boot, tick)?, (boot, tick), now, moving.clone(), gist))
+                Some(Kept::new(self.number(agent, boot, tick)?, (boot, tick), now, moving.clone(), gist))
             }
             Basis::Edited(base, edits) => Some(base.edited(edits.clone(), 0, tick, gist)),
         };
@@ -89,14 +89,13 @@ impl Worker {
     }
 
     /// The number of a report in the database, 0 where it is not there.
-    fn number(&self, boot: BootId, tick: u64) -> Result<i64, Box<dyn Error>> {
-        let sql =
-            "SELECT coalesce(max(r.no), 0) FROM boots b JOIN reports r ON r.agent = b.agent AND r.boot = b.no
-                   WHERE b.id = ?1 AND r.tick = ?2";
+    fn number(&self, agent: AgentId, boot: BootId, tick: u64) -> Result<i64, Box<dyn Error>> {
+        let sql = "SELECT coalesce(max(no), 0) FROM reports WHERE tick = ?3
+                   AND agent = (SELECT no FROM agents WHERE id = ?1) AND boot = (SELECT no FROM boots WHERE id = ?2)";
         let tick = i64::try_from(tick)?;
         let found = self
             .readers
-            .read(|db| Ok(db.prepare_cached(sql)?.query_row((boot.0, tick), |row| row.get(0))?));
+            .read(|db| Ok(db.prepare_cached(sql)?.query_row((agent.0, boot.0, tick), |row| row.get(0))?));
         Ok(found.map_err(|error| error.to_string())?)
     }
 

@@ -82,7 +82,7 @@ impl Worker {
             Basis::Whole(moving) => {
                 Some(Kept::new(self.number(agent, boot, tick)?, (boot, tick), now, moving.clone(), gist))
             }
-            Basis::Edited(base, edits) => Some(base.edited(edits.clone(), 0, tick, gist)),
+            Basis::Edited(base, edits) => Some(base.edited(edits.clone(), tick, gist)),
         };
         self.bases.put(kept.map(|kept| (agent, Arc::new(kept))), now);
         Ok(content)

@@ -100,13 +100,13 @@ pub fn take(
 ) -> Result<(), StoreError> {
     let (report, basis) = match says {
         Says::All(report) => (report, is_basis.then_some(receipt.tick)),
-        Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.like_tick, &counts) {
+        Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.like, &counts) {
             Some(Applied::Late) => return Ok(()),
             Some(_) => {
                 watches.count(receipt, &counts);
                 return Ok(());
             }
-            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.like_tick)),
+            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.like)),
         },
     };
     if state.apply(receipt, &report) != Applied::Late {

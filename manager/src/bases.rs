@@ -35,10 +35,8 @@ pub struct Kept {
     /// What else the next ones are expected to change of it, as the last one did that changed more than what may
     /// move.
     pub edits: Edits,
-    /// The report with these edits: its number in the database,
-    pub like: i64,
-    /// and its number in that start of the agent.
-    pub like_tick: u64,
+    /// The report that made these edits, by its number in that start.
+    pub like: u64,
     /// What is kept at hand of the report with these edits.
     pub gist: Arc<Gist>,
 }
@@ -60,13 +58,13 @@ impl Kept {
         moving: Option<Moving>,
         gist: Arc<Gist>,
     ) -> Self {
-        Self { no, boot, tick, received_at, moving, edits: Edits::default(), like: no, like_tick: tick, gist }
+        Self { no, boot, tick, received_at, moving, edits: Edits::default(), like: tick, gist }
     }
 
-    /// The same one, as of a report that made these edits: its number in the database, and in that start.
+    /// The same one, as of the report of tick `like`, which made these edits.
     #[must_use]
-    pub fn edited(&self, edits: Edits, like: i64, like_tick: u64, gist: Arc<Gist>) -> Self {
-        Self { edits, like, like_tick, gist, ..self.clone() }
+    pub fn edited(&self, edits: Edits, like: u64, gist: Arc<Gist>) -> Self {
+        Self { edits, like, gist, ..self.clone() }
     }
 
     /// What a difference to it says moved, if it says no more than that and what the last one did.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto::delta::{Base, DeltaError, Edits};
 use proto::envelope::{Encoding, Envelope, PayloadError, decode};
+use proto::limits::PAYLOAD_MAX;
 use proto::report::{Report, ReportError};
 
 use crate::bases::{Bases, Kept};
@@ -70,15 +71,19 @@ impl Says {
         }
     }
 
-    /// The report, or one that it differs from in counters alone.
+    /// The report, of which this is the payload.
     ///
     /// # Errors
     /// What SQLite says, or [`StoreError::Broken`].
-    pub fn structure(&self, db: &Connection) -> Result<Cow<'_, Report>, StoreError> {
-        match self {
-            Self::All(report) => Ok(Cow::Borrowed(report)),
-            Self::Moved(_, kept) => reports::report(db, kept.like).map(Cow::Owned),
-        }
+    pub fn whole(&self, db: &Connection, payload: &[u8]) -> Result<Cow<'_, Report>, StoreError> {
+        let kept = match self {
+            Self::All(report) => return Ok(Cow::Borrowed(report)),
+            Self::Moved(_, kept) => kept,
+        };
+        let broken = |why: String| StoreError::Broken(format!("a difference to report {}: {why}", kept.no));
+        let base = Base::new(reports::text(db, kept.no)?);
+        let json = base.apply(payload, PAYLOAD_MAX).map_err(|why| broken(why.to_string()))?;
+        Report::from_json(&json).map(Cow::Owned).map_err(|why| broken(why.to_string()))
     }
 }
 
@@ -148,12 +153,13 @@ impl Basis {
 
 /// The text of a report that others are the difference to.
 fn text(kept: &Kept, readers: &Readers) -> Result<Base, Reject> {
-    readers.read(|db| reports::text(db, kept.no)).map(Base::new).map_err(unavailable)
+    readers.read(|db| reports::text(db, kept.no)).map(Base::new).map_err(unreadable)
 }
 
-fn unavailable(error: StoreError) -> Reject {
+/// What becomes of a report whose base cannot be read: where that will not do later either, it must come whole.
+fn unreadable(error: StoreError) -> Reject {
     log::error!("database: reading a base: {error}");
-    Reject::Unavailable
+    if matches!(error, StoreError::Broken(_)) { Reject::NeedFull } else { Reject::Unavailable }
 }
 
 fn find(
@@ -168,7 +174,7 @@ fn find(
         return if kept.is_fresh(now) { Ok(kept) } else { Err(Reject::NeedFull) };
     }
     // As after a start: read once, then it is at hand.
-    let found = readers.read(|db| reports::base(db, agent, boot, tick)).map_err(unavailable)?;
+    let found = readers.read(|db| reports::base(db, agent, boot, tick)).map_err(unreadable)?;
     let kept = Arc::new(found.filter(|kept| kept.is_fresh(now)).ok_or(Reject::NeedFull)?);
     bases.put([(agent, Arc::clone(&kept))], now);
     Ok(kept)

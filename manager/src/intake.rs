@@ -119,13 +119,13 @@ pub fn report(
     let kept = match basis {
         Basis::Whole(moving) => Some(Kept::new(no, (boot, tick), now, moving, Arc::clone(&gist))),
         Basis::Edited(base, edits) if place == Place::Present => {
-            Some(base.edited(edits, no, tick, Arc::clone(&gist)))
+            Some(base.edited(edits, tick, Arc::clone(&gist)))
         }
         Basis::Edited(..) | Basis::Old => None,
     };
     if place == Place::Present {
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
-        live.apply(connection, no, &header, psk, path, (&says, &gist), now)?;
+        live.apply(connection, no, &header, psk, path, (&says, &payload, &gist), now)?;
         learned.news.push(News::Report(receipt, Present { no, says, is_basis: kept.is_some() }));
     }
     learned.bases.extend(kept.map(|kept| (agent, Arc::new(kept))));
@@ -225,7 +225,7 @@ impl Live {
         header: &Header,
         psk: u32,
         path: Vec<AgentId>,
-        (says, gist): (&Says, &Gist),
+        (says, payload, gist): (&Says, &[u8], &Gist),
         now: i64,
     ) -> Result<(), StoreError> {
         let mut latest = Latest {
@@ -256,8 +256,15 @@ impl Live {
             agents::update(connection, agent)?;
         }
         if self.structure != Some(gist.structure) {
-            structure::write(connection, self.agent.no, &*says.structure(connection)?, now)?;
-            self.structure = Some(gist.structure);
+            match says.whole(connection, payload) {
+                Ok(report) => {
+                    structure::write(connection, self.agent.no, &report, now)?;
+                    self.structure = Some(gist.structure);
+                }
+                // No other report must wait for what cannot be mended here; a whole one will.
+                Err(StoreError::Broken(why)) => log::error!("the interfaces of agent {}: {why}", agent.id),
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

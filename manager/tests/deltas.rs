@@ -122,9 +122,9 @@ fn what_changed_before_is_no_reason_to_read_a_report_whole() {
             }
             Says::Moved(counts, kept) => {
                 assert_eq!(**counts, Counts::of(&Report::from_json(&text).unwrap()));
-                let structure = content.says.structure(&db).unwrap();
+                let structure = content.says.whole(&db, &content.payload).unwrap();
                 assert_eq!(structure.system.interfaces[0].mtu, mtu);
-                Some(kept.like_tick)
+                Some(kept.like)
             }
         };
         let (header, path) = (envelope.header, Vec::new());
@@ -168,6 +168,32 @@ fn a_manager_that_lost_its_state_asks_for_the_whole_report_and_takes_it_under_th
     assert_eq!(manager.report(&message).code, Code::AlreadyStored);
     let (_, health) = manager.get("/status/healthcheck");
     assert_eq!(health["refused"]["need_full"], 1);
+}
+
+#[test]
+fn a_report_whose_base_is_damaged_is_asked_for_whole() {
+    let mut manager = Manager::start(&[]);
+    let actor = Actor::new("router-1");
+    let first = json(&actor, 1000);
+    assert_eq!(manager.report(&whole(&actor, 1, &first)).code, Code::Stored);
+    let damage = |manager: &Manager| {
+        let database = store::open(&manager.database()).unwrap();
+        assert_eq!(database.execute("UPDATE reports SET payload = x'ff' WHERE base IS NULL", []).unwrap(), 1);
+    };
+    damage(&manager);
+    let next = json(&actor, 2000);
+    assert_eq!(
+        manager.report(&delta(&actor, 2, &next, 1, &first)).code,
+        Code::Stored,
+        "that text is not needed"
+    );
+    let other = String::from_utf8(next.clone()).unwrap().replace("eth1", "eth9").into_bytes();
+    assert_eq!(manager.report(&delta(&actor, 3, &other, 1, &first)).code, Code::NeedFull);
+    manager.terminate();
+    manager.resume();
+    assert_eq!(manager.report(&delta(&actor, 3, &next, 1, &first)).code, Code::NeedFull);
+    assert_eq!(manager.report(&whole(&actor, 3, &next)).code, Code::Stored);
+    assert!(shows(&manager, &actor, &next));
 }
 
 #[test]

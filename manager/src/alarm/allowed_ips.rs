@@ -310,16 +310,17 @@ fn not_reciprocal(facts: &Facts<'_>, found: &mut Vec<Finding>) {
 fn changed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
         for (interface, device) in watch.devices.iter() {
-            for (key, peer) in device.peers.iter() {
-                let Some((at, before)) = peer.allowed_changed() else { continue };
-                if facts.now - at > RECENT {
+            for peer in device.peers.values() {
+                let Some((_, before)) = peer.allowed_changed().filter(|(at, _)| facts.now - at <= RECENT)
+                else {
                     continue;
-                }
-                let (name, other) = (facts.name(id), peer_name(facts, *key));
+                };
+                let Some(key) = facts.state.key_of_peer(id, interface, peer.place) else { continue };
+                let (name, other) = (facts.name(id), peer_name(facts, key));
                 let finding = Finding::new("ALLOWED_IPS_CHANGED", format!("{id}/{interface} peer {key}"))
                     .say(format!(
                         "On {name}, the AllowedIPs of {other} are {} now; they were {}.",
-                        list(&peer.allowed),
+                        list(&peer.allowed()),
                         list(before)
                     ))
                     .because("somebody changed the settings, or the prefix was given to another peer")
@@ -327,7 +328,7 @@ fn changed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                     .proof([facts.proof(
                         id,
                         format!("wireguard[{interface}].peers[{key}].allowed_ips"),
-                        format!("was {}, is {}", list(before), list(&peer.allowed)),
+                        format!("was {}, is {}", list(before), list(&peer.allowed())),
                     )])
                     .of([id])
                     .every(watch.interval_s);

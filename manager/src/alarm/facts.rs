@@ -6,7 +6,7 @@ use proto::ids::{AgentId, PublicKey};
 
 use super::Proof;
 pub use super::setting::{ManagerFacts, Reporter, Setting, reporters};
-use super::watch::{DeviceWatch, PeerWatch, Watch, Watches};
+use super::watch::{DeviceWatch, KeyTag, PeerWatch, Watch, Watches};
 use crate::topology::{
     AgentSet, Edge, Excerpt, FoldMap, Half, HostView, Layer, Nic, Relation, State, Tally, Traffic,
 };
@@ -199,7 +199,8 @@ fn tunnel<'a>(edge: &'a Edge, is_asked: bool, hosts: &BTreeMap<AgentId, Host<'a>
         let nic = host.view.nic(interface);
         let half = edge.halves.as_ref().and_then(|halves| halves[number].as_ref());
         let device = host.watch.and_then(|watch| watch.devices.get(interface));
-        let peer = device.zip(half).and_then(|(device, half)| device.peers.get(&half.shape.peer));
+        let peer =
+            device.zip(half).and_then(|(device, half)| device.peers.get(&KeyTag::of(&half.shape.peer)));
         Some(Side { id, host, interface, nic, half, device, peer })
     };
     Tunnel { edge, ends: [side(0), side(1)], is_asked }

@@ -122,14 +122,32 @@ impl State {
         self.index.keys.find(key).map(|number| self.key_places(number)).unwrap_or_default()
     }
 
-    /// Calls `f` with each WireGuard device of this key of agents that report: the agent, the interface.
-    pub fn each_owner_of_key<'a>(&'a self, key: &PublicKey, mut f: impl FnMut(AgentId, &'a str)) {
-        let owners = self.index.keys.find(key).map(|number| self.index.keys.owners(number));
+    /// The key of a peer by its place in the report's list of an interface's peers.
+    #[must_use]
+    pub fn key_of_peer(&self, agent: AgentId, interface: &str, place: u16) -> Option<PublicKey> {
+        Some(self.index.keys.key(self.peer(agent, interface, place)?))
+    }
+
+    /// Calls `f` with each WireGuard device of that peer's key of agents that report: the agent, the interface.
+    pub fn each_owner_of_peer<'a>(
+        &'a self,
+        agent: AgentId,
+        interface: &str,
+        place: u16,
+        mut f: impl FnMut(AgentId, &'a str),
+    ) {
+        let owners = self.peer(agent, interface, place).map(|number| self.index.keys.owners(number));
         for (ix, slot) in owners.into_iter().flatten() {
             if let Some(agent) = self.agent(*ix).filter(|agent| !agent.silent) {
                 f(agent.id, agent.name(*slot));
             }
         }
+    }
+
+    fn peer(&self, agent: AgentId, interface: &str, place: u16) -> Option<u32> {
+        let agent = self.agent(self.find(agent)?)?;
+        let device = agent.devices.iter().find(|device| agent.name(device.slot) == interface)?;
+        Some(device.briefs.get(usize::from(place))?.key)
     }
 
     /// Keys that several devices of agents that report have.

@@ -4,7 +4,7 @@ use proto::ids::{Cidr, PublicKey};
 use proto::report::{Counters, Interface, WireGuardDevice, WireGuardPeer};
 
 use super::super::few::Few;
-use super::spot::{Prefixes, Spot};
+use super::spot::{Spot, host_of};
 use super::{MOMENTS, Moment, WINDOW, push};
 use crate::counts::{PeerCounts, SystemCounts};
 
@@ -35,7 +35,7 @@ pub struct DeviceWatch {
     /// Bytes that came out of it.
     pub rx_bytes: Rise,
     /// Its peers.
-    pub peers: Few<PublicKey, PeerWatch>,
+    pub peers: Few<KeyTag, PeerWatch>,
     /// What of it changed, if anything did.
     past: Option<Box<DevicePast>>,
     /// Where it stands in the report's list.
@@ -59,12 +59,22 @@ pub struct Rise {
     pub by: [u32; 2],
 }
 
+/// What tells a peer's key from those of the same device's others: its first eight bytes. The map has the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyTag(u64);
+
+impl KeyTag {
+    /// That of a key.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Self {
+        Self(key.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
+    }
+}
+
 /// What is remembered of a WireGuard peer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerWatch {
-    /// AllowedIPs that it has, or had before they were taken from it.
-    pub allowed: Prefixes,
-    endpoint: Spot,
+    spot: Spot,
     /// What of it changed lately, if anything did.
     past: Option<Box<PeerPast>>,
     /// Seconds; 0 for none.
@@ -82,15 +92,15 @@ pub struct PeerWatch {
     rx: u64,
     tx: u64,
     /// Where it stands in the report's list.
-    place: u16,
+    pub place: u16,
 }
 
 /// What changed of a WireGuard peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct PeerPast {
     lost: Vec<(Cidr, i64)>,
-    allowed_changed: Option<(i64, Prefixes)>,
-    moved: Option<(i64, Spot)>,
+    allowed_changed: Option<(i64, Vec<Cidr>)>,
+    moved: Option<(i64, String)>,
     moves: Vec<i64>,
 }
 
@@ -120,6 +130,12 @@ impl DeviceWatch {
 }
 
 impl PeerWatch {
+    /// Its AllowedIPs.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<Cidr> {
+        self.spot.allowed()
+    }
+
     /// Prefixes that went from it, and when (ms).
     #[must_use]
     pub fn lost(&self) -> &[(Cidr, i64)] {
@@ -134,8 +150,8 @@ impl PeerWatch {
 
     /// When it moved to another address (ms), and where it was before.
     #[must_use]
-    pub fn moved(&self) -> Option<(i64, String)> {
-        self.past.as_ref()?.moved.as_ref().map(|(at, was)| (*at, was.text()))
+    pub fn moved(&self) -> Option<(i64, &str)> {
+        self.past.as_ref()?.moved.as_ref().map(|(at, was)| (*at, was.as_str()))
     }
 
     /// When its address changed lately (ms).
@@ -221,14 +237,14 @@ pub(super) fn device_watch(
 /// What is to be remembered of a device's peers. Most often they are those of before and stand where they stood:
 /// then none is to be looked for, and what is equal stays where it is.
 fn follow_peers(
-    old: Option<Few<PublicKey, PeerWatch>>,
+    old: Option<Few<KeyTag, PeerWatch>>,
     device: &WireGuardDevice,
     moment: &Moment,
-) -> Few<PublicKey, PeerWatch> {
+) -> Few<KeyTag, PeerWatch> {
     let mut old = old.unwrap_or_default();
     let reported = |place: u16| device.peers.get(usize::from(place));
-    let is_same = |(key, peer): (&PublicKey, &PeerWatch)| {
-        reported(peer.place).is_some_and(|reported| reported.public_key == *key)
+    let is_same = |(tag, peer): (&KeyTag, &PeerWatch)| {
+        reported(peer.place).is_some_and(|reported| KeyTag::of(&reported.public_key) == *tag)
     };
     if old.len() == device.peers.len() && old.iter().all(is_same) {
         for peer in old.values_mut() {
@@ -239,12 +255,13 @@ fn follow_peers(
         return old;
     }
     let peers = (0..).zip(&device.peers).map(|(place, peer)| {
-        let watch = old.get(&peer.public_key).map(|before| {
+        let tag = KeyTag::of(&peer.public_key);
+        let watch = old.get(&tag).map(|before| {
             let mut watch = PeerWatch { place, ..before.clone() };
             watch.follow(peer, moment);
             watch
         });
-        (peer.public_key, watch.unwrap_or_else(|| PeerWatch::new(place, peer, moment)))
+        (tag, watch.unwrap_or_else(|| PeerWatch::new(place, peer, moment)))
     });
     Few::of(peers)
 }
@@ -285,33 +302,34 @@ impl PeerWatch {
     fn new(place: u16, peer: &WireGuardPeer, moment: &Moment) -> Self {
         let counts = PeerCounts::of(peer);
         Self {
-            allowed: Prefixes::from(peer.allowed_ips.as_slice()),
-            endpoint: Spot::of(peer.endpoint.as_deref()),
+            spot: Spot::new(peer.endpoint.as_deref(), &peer.allowed_ips),
+            past: None,
             handshake_at: moment.handshake_at(counts.handshake_age_s),
+            churn: 0,
+            busy: 0,
+            quiet: 0,
+            sending: 0,
+            deaf: 0,
             rx: counts.rx_bytes,
             tx: counts.tx_bytes,
             place,
-            ..Self::default()
         }
     }
 
     /// Takes what a report says that follows on another.
     fn follow(&mut self, peer: &WireGuardPeer, moment: &Moment) {
-        if *self.allowed != *peer.allowed_ips {
-            let was = std::mem::replace(&mut self.allowed, Prefixes::from(peer.allowed_ips.as_slice()));
-            self.note_allowed(was, moment.now);
-        }
-        let endpoint = Spot::of(peer.endpoint.as_deref());
-        if self.endpoint != endpoint {
-            let was = std::mem::replace(&mut self.endpoint, endpoint);
-            self.note_endpoint(was, moment.now);
+        let spot = Spot::new(peer.endpoint.as_deref(), &peer.allowed_ips);
+        if self.spot != spot {
+            let was = std::mem::replace(&mut self.spot, spot);
+            self.note_allowed(was.allowed(), moment.now);
+            self.note_endpoint(&was.endpoint(), moment.now);
         }
         self.count(&PeerCounts::of(peer), moment);
     }
 
-    /// Notes that the AllowedIPs were others, or the same in another order.
-    fn note_allowed(&mut self, before: Prefixes, now: i64) {
-        let (mut was, mut is) = (before.to_vec(), self.allowed.to_vec());
+    /// Notes what the AllowedIPs were: they may be the same, or in another order.
+    fn note_allowed(&mut self, before: Vec<Cidr>, now: i64) {
+        let (mut was, mut is) = (before.clone(), self.allowed());
         was.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
         is.sort_unstable_by_key(|prefix| (prefix.address(), prefix.prefix()));
         if was != is {
@@ -322,11 +340,12 @@ impl PeerWatch {
         }
     }
 
-    /// Notes where its packets were sent before.
-    fn note_endpoint(&mut self, before: Spot, now: i64) {
-        if before.is_known() && self.endpoint.is_known() && !before.has_host_of(&self.endpoint) {
+    /// Notes where its packets were sent before: it may be the same place, or nowhere.
+    fn note_endpoint(&mut self, before: &str, now: i64) {
+        let endpoint = self.spot.endpoint();
+        if !before.is_empty() && !endpoint.is_empty() && host_of(before) != host_of(&endpoint) {
             let past = self.past.get_or_insert_default();
-            past.moved = Some((now, before));
+            past.moved = Some((now, before.to_owned()));
             push(&mut past.moves, now);
         }
     }

@@ -18,7 +18,7 @@ use proto::report::{
 };
 
 use self::device::device_watch;
-pub use self::device::{CHURN, DeviceWatch, IN_A_ROW, PeerWatch, Rise};
+pub use self::device::{CHURN, DeviceWatch, IN_A_ROW, KeyTag, PeerWatch, Rise};
 pub use self::link::LinkWatch;
 use self::link::link_watch;
 pub use self::past::Past;
@@ -154,10 +154,13 @@ impl Watches {
     /// which has it, sends data.
     pub(super) fn each_unheard(&self, now: i64, state: &State, mut f: impl FnMut([AgentId; 2])) {
         let deaf = self.restless().filter(|(_, watch)| watch.is_deaf);
-        for (id, device) in deaf.flat_map(|(id, watch)| watch.devices.values().map(move |it| (id, it))) {
+        for (id, name, device) in
+            deaf.flat_map(|(id, watch)| watch.devices.iter().map(move |it| (id, it.0, it.1)))
+        {
             let Some(own) = device.key else { continue };
-            for (key, _) in device.peers.iter().filter(|(_, peer)| peer.is_deaf(now)) {
-                state.each_owner_of_key(key, |other, interface| {
+            let own = KeyTag::of(&own);
+            for peer in device.peers.values().filter(|peer| peer.is_deaf(now)) {
+                state.each_owner_of_peer(id, name, peer.place, |other, interface| {
                     let there = self.get(other).and_then(|watch| watch.devices.get(interface));
                     let half = there.and_then(|device| device.peers.get(&own));
                     if half.is_some_and(|half| half.sending >= IN_A_ROW) {

@@ -1,47 +1,46 @@
-//! Endpoints and AllowedIPs of WireGuard peers in little room: most often one IPv4 address and one prefix.
+//! Where a WireGuard peer is and what is its, in little room: most often one endpoint of IPv4 and one prefix.
 
-use std::net::SocketAddrV4;
-use std::ops::Deref;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use proto::ids::Cidr;
 
-/// Where a peer's packets are sent.
+/// A peer's endpoint, as the report has it, and its AllowedIPs in the report's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spot {
-    V4(SocketAddrV4),
-    /// As the report has it; empty where it has none.
-    Text(Box<str>),
-}
+pub(super) struct Spot(Form);
 
-impl Default for Spot {
-    fn default() -> Self {
-        Self::Text("".into())
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    Plain { ip: Ipv4Addr, port: u16, allowed: Ipv4Addr, prefix: u8 },
+    Other(Box<(Box<str>, Box<[Cidr]>)>),
 }
 
 impl Spot {
-    pub(super) fn of(endpoint: Option<&str>) -> Self {
+    pub(super) fn new(endpoint: Option<&str>, allowed: &[Cidr]) -> Self {
         let text = endpoint.unwrap_or_default();
-        text.parse().map_or_else(|_| Self::Text(text.into()), Self::V4)
+        if let (Ok(at), [only]) = (text.parse::<SocketAddrV4>(), allowed)
+            && let IpAddr::V4(allowed) = only.address()
+        {
+            return Self(Form::Plain { ip: *at.ip(), port: at.port(), allowed, prefix: only.prefix() });
+        }
+        Self(Form::Other(Box::new((text.into(), allowed.into()))))
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        !matches!(self, Self::Text(text) if text.is_empty())
-    }
-
-    /// Whether both are one address, whatever the port.
-    pub(super) fn has_host_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::V4(a), Self::V4(b)) => a.ip() == b.ip(),
-            (Self::Text(a), Self::Text(b)) => host_of(a) == host_of(b),
-            _ => false,
+    /// Where its packets are sent; empty where that is not known.
+    pub(super) fn endpoint(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Form::Plain { ip, port, .. } => SocketAddrV4::new(*ip, *port).to_string().into(),
+            Form::Other(other) => Cow::Borrowed(&other.0),
         }
     }
 
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::V4(at) => at.to_string(),
-            Self::Text(text) => text.to_string(),
+    /// Its AllowedIPs.
+    pub(super) fn allowed(&self) -> Vec<Cidr> {
+        match &self.0 {
+            Form::Plain { allowed, prefix, .. } => {
+                Cidr::new(IpAddr::V4(*allowed), *prefix).into_iter().collect()
+            }
+            Form::Other(other) => other.1.to_vec(),
         }
     }
 }
@@ -53,70 +52,28 @@ pub fn host_of(endpoint: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// AllowedIPs in the order of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prefixes(Form);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Form {
-    One(Cidr),
-    /// Any number but one.
-    Many(Box<[Cidr]>),
-}
-
-impl Default for Prefixes {
-    fn default() -> Self {
-        Self(Form::Many(Box::default()))
-    }
-}
-
-impl From<&[Cidr]> for Prefixes {
-    fn from(list: &[Cidr]) -> Self {
-        Self(if let [only] = list { Form::One(*only) } else { Form::Many(list.into()) })
-    }
-}
-
-impl Deref for Prefixes {
-    type Target = [Cidr];
-
-    fn deref(&self) -> &[Cidr] {
-        match &self.0 {
-            Form::One(only) => std::slice::from_ref(only),
-            Form::Many(list) => list,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_come_out_as_they_went_in() {
+    fn what_goes_in_comes_out() {
+        let lists: [&[&str]; 4] =
+            [&[], &["10.0.0.0/8"], &["2001:db8::/32"], &["10.0.0.0/8", "2001:db8::/32"]];
         for text in ["192.0.2.1:51820", "[2001:db8::1]:51820", "[fe80::1%eth0]:7", "a name:1", ""] {
-            let spot = Spot::of(Some(text));
-            assert_eq!((spot.text().as_str(), spot.is_known()), (text, !text.is_empty()));
+            for list in lists {
+                let list: Vec<Cidr> = list.iter().map(|text| text.parse().unwrap()).collect();
+                let spot = Spot::new(Some(text), &list);
+                assert_eq!((&*spot.endpoint(), spot.allowed()), (text, list));
+            }
         }
-        assert_eq!(Spot::of(None), Spot::default());
+        assert_eq!(Spot::new(None, &[]), Spot::new(Some(""), &[]));
         assert_eq!(size_of::<Spot>(), 16);
     }
 
     #[test]
     fn a_host_is_told_from_its_port() {
-        let same = |a: &str, b: &str| Spot::of(Some(a)).has_host_of(&Spot::of(Some(b)));
-        assert!(same("192.0.2.1:1", "192.0.2.1:2") && same("[2001:db8::1]:1", "[2001:db8::1]:2"));
-        assert!(!same("192.0.2.1:1", "192.0.2.2:1") && !same("192.0.2.1:1", "[2001:db8::1]:1"));
-        assert!(!same("[2001:db8::1]:1", "[2001:db8::2]:1"));
-    }
-
-    #[test]
-    fn prefixes_come_out_as_they_went_in() {
-        let lists: [&[&str]; 3] = [&[], &["10.0.0.0/8"], &["10.0.0.0/8", "2001:db8::/32"]];
-        for list in lists {
-            let list: Vec<Cidr> = list.iter().map(|text| text.parse().unwrap()).collect();
-            assert_eq!(*Prefixes::from(&*list), *list);
-        }
-        assert_eq!(Prefixes::default(), Prefixes::from(&[][..]));
-        assert_eq!(size_of::<Prefixes>(), 24);
+        let ends = ["192.0.2.1:1", "[2001:db8::1]:1", "[fe80::1%eth0]:7", "a name:1"];
+        assert_eq!(ends.map(host_of), ["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "a name"]);
     }
 }

@@ -98,13 +98,13 @@ impl<'a> Nic<'a> {
     /// Addresses with their prefix lengths.
     #[must_use]
     pub fn addresses(&self) -> &'a [Cidr] {
-        &self.interface.addresses
+        self.agent.addresses(self.interface)
     }
 
     /// Parameters of a VLAN or tunnel.
     #[must_use]
     pub fn tunnel(&self) -> Option<&'a TunnelData> {
-        self.interface.tunnel.as_deref()
+        self.interface.tunnel()
     }
 
     fn device(&self) -> Option<&'a Device> {

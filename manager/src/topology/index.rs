@@ -115,7 +115,7 @@ impl Index {
                 change.note(&mut self.macs, mac, place);
             }
             let is_device = agent.device(interface.slot).is_some();
-            for ip in addresses(interface) {
+            for ip in addresses(agent, interface) {
                 change.apply(&mut self.address_owners, ip, place);
                 if is_device {
                     change.note(&mut self.tunnel_addresses, ip, place);
@@ -154,7 +154,9 @@ impl Index {
         for interface in &agent.interfaces {
             let all = |hash: &mut Fold| hash_interface(hash, agent, interface);
             topics.extend(interface.mac.map(|mac| (Topic::Mac(mac), tag(interface.slot, &all))));
-            topics.extend(addresses(interface).map(|ip| (Topic::Address(ip), tag(interface.slot, &|_| {}))));
+            topics.extend(
+                addresses(agent, interface).map(|ip| (Topic::Address(ip), tag(interface.slot, &|_| {}))),
+            );
             if let Some((local, remote)) = overlay::addresses(interface) {
                 topics.push((Topic::Tunnel(interface.kind as u8, local, remote), tag(interface.slot, &all)));
             }
@@ -201,23 +203,23 @@ fn hash_interface(hash: &mut Fold, agent: &Agent, interface: &Iface) {
     hash.write_u16(interface.master);
     hash.write_u8(u8::from(agent.device(interface.slot).is_some()));
     hash.text(agent.name(interface.slot));
-    for port in interface.lower.iter().filter_map(|slot| agent.interface(*slot)) {
+    for port in interface.lower().iter().filter_map(|slot| agent.interface(*slot)) {
         hash.write_u16(port.slot);
         hash.write_u8(port.kind as u8);
     }
-    for address in agent.interfaces.iter().flat_map(|interface| &interface.addresses) {
+    for address in &agent.addresses {
         hash.cidr(*address);
     }
     for lan in agent.lans.iter().filter(|lan| lan.slot == interface.slot) {
         hash.write(&lan.mac);
     }
-    let tunnel = interface.tunnel.as_deref();
+    let tunnel = interface.tunnel();
     hash.write_u32(tunnel.and_then(|tunnel| tunnel.id).unwrap_or(u32::MAX));
     hash.write_u32(tunnel.and_then(|tunnel| tunnel.port).map_or(u32::MAX, u32::from));
 }
 
-fn addresses(interface: &Iface) -> impl Iterator<Item = IpAddr> + '_ {
-    interface.addresses.iter().map(|address| address.address()).filter(|ip| is_global(*ip))
+fn addresses<'a>(agent: &'a Agent, interface: &Iface) -> impl Iterator<Item = IpAddr> + use<'a> {
+    agent.addresses(interface).iter().map(|address| address.address()).filter(|ip| is_global(*ip))
 }
 
 #[derive(Debug, Clone, Copy)]

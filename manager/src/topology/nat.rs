@@ -136,7 +136,9 @@ fn way_out(agent: &Agent) -> Vec<IpAddr> {
         .iter()
         .filter(|route| route.destination.prefix() == 0 && route.destination.address().is_ipv4());
     let interfaces = defaults.filter_map(|route| agent.interface(route.slot));
-    interfaces.flat_map(|interface| interface.addresses.iter().map(|address| address.address())).collect()
+    interfaces
+        .flat_map(|interface| agent.addresses(interface).iter().map(|address| address.address()))
+        .collect()
 }
 
 fn words(state: &State, agent: &Agent, sighting: &Sighting) -> Option<Evidence> {

@@ -248,7 +248,7 @@ impl<'a> BriefNode<'a> {
             kind: NodeKind::Agent,
             presence: Some(if agent.silent { Presence::Silent } else { Presence::Fresh }),
             site: None,
-            addresses: interfaces.iter().flat_map(|interface| &interface.addresses).copied().collect(),
+            addresses: interfaces.iter().flat_map(|interface| agent.addresses(interface)).copied().collect(),
         }
     }
 

@@ -45,8 +45,7 @@ pub(super) fn may_have_edge(agent: &Agent, interface: &Iface) -> bool {
 /// The outer addresses of a tunnel between two hosts.
 pub(super) fn addresses(interface: &Iface) -> Option<(IpAddr, IpAddr)> {
     use InterfaceKind::{Gre, Ipip, Sit, Vxlan};
-    let tunnel =
-        interface.tunnel.as_deref().filter(|_| matches!(interface.kind, Gre | Ipip | Sit | Vxlan))?;
+    let tunnel = interface.tunnel().filter(|_| matches!(interface.kind, Gre | Ipip | Sit | Vxlan))?;
     let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
     Some((tunnel.local.filter(usable)?, tunnel.remote.filter(usable)?))
 }
@@ -61,7 +60,7 @@ fn mirror(state: &State, near: Near, kind: InterfaceKind, local: IpAddr, remote:
     });
     let tunnel = |near: Near| {
         let interface = state.agent(near.agent)?.interface(near.slot)?;
-        interface.tunnel.as_deref().map(|tunnel| (tunnel.id, tunnel.port))
+        interface.tunnel().map(|tunnel| (tunnel.id, tunnel.port))
     };
     let first = fitting.next()?;
     let mut all: Vec<Near> = std::iter::once(first).chain(fitting).collect();
@@ -113,13 +112,13 @@ pub(super) fn carries_overlay(agent: &Agent, interface: &Iface) -> bool {
 /// and for VXLAN the same network.
 fn overlay_owner(state: &State, ix: AgentIx, agent: &Agent, interface: &Iface, seen: Seen) -> Option<Near> {
     let vpn = foreign_vpn(agent, interface);
-    let number = |interface: &Iface| interface.tunnel.as_deref().and_then(|tunnel| tunnel.id);
+    let number = |interface: &Iface| interface.tunnel().and_then(|tunnel| tunnel.id);
     owner_where(state, ix, seen.mac, seen.ip, |other, candidate| {
         carries_overlay(other, candidate)
             && candidate.kind == interface.kind
             && number(candidate) == number(interface)
             && foreign_vpn(other, candidate) == vpn
-            && candidate.holds(seen.ip)
+            && other.holds(candidate, seen.ip)
     })
 }
 
@@ -160,8 +159,7 @@ pub(super) fn sees(state: &State, near: Near, far: Near) -> Option<Seen> {
 
 /// The settings of two mirrored tunnels that exclude each other: what, here, there (Y1).
 pub(super) fn mismatch(state: &State, near: Near, far: Near) -> Option<(&'static str, u32, u32)> {
-    let tunnel =
-        |end: Near| -> Option<&TunnelData> { state.agent(end.agent)?.interface(end.slot)?.tunnel.as_deref() };
+    let tunnel = |end: Near| -> Option<&TunnelData> { state.agent(end.agent)?.interface(end.slot)?.tunnel() };
     let (a, b) = (tunnel(near)?, tunnel(far)?);
     let differ =
         |what, a: Option<u32>, b: Option<u32>| a.zip(b).filter(|(a, b)| a != b).map(|(a, b)| (what, a, b));

@@ -1,12 +1,13 @@
 //! From a report to a record.
 
+use proto::ids::Cidr;
 use proto::report::{IFF_UP, Interface, Report, WireGuardPeer};
 
 use super::keys::Keys;
 use super::names::Names;
 use super::reach::Reach;
 use super::record::{
-    Agent, Device, Endpoint, Half, Iface, NO_SLOT, Seen, Slot, age_of, neighbour_counts, parse_mac,
+    Agent, Device, Endpoint, Half, Iface, More, NO_SLOT, Seen, Slot, age_of, neighbour_counts, parse_mac,
 };
 use super::routes::{Route, Routes};
 use super::traffic::Samples;
@@ -24,8 +25,10 @@ impl Agent {
     ) -> Self {
         let system = &report.system;
         let mut names = names.to_vec();
+        let mut addresses = Vec::new();
+        let interfaces = system.interfaces.iter();
         let interfaces: Box<[Iface]> =
-            system.interfaces.iter().map(|interface| build_interface(interface, &mut names)).collect();
+            interfaces.map(|interface| build_interface(interface, &mut names, &mut addresses)).collect();
         let times = match old {
             Some(old) if old.boot == receipt.boot => [report.observed_at, old.times[0], old.times[1]],
             _ => [report.observed_at, 0, 0],
@@ -86,6 +89,7 @@ impl Agent {
             forwarding: system.forwarding.clone(),
             names: names.into_iter().collect(),
             interfaces,
+            addresses: addresses.into(),
             devices,
             routes_cut: usize::try_from(system.routes_total).is_ok_and(|total| total > routes.len()),
             routes,
@@ -103,22 +107,32 @@ impl Agent {
     }
 }
 
-fn build_interface(interface: &Interface, names: &mut Vec<Box<str>>) -> Iface {
+/// Packs an interface, and its addresses behind those of the ones before.
+fn build_interface(interface: &Interface, names: &mut Vec<Box<str>>, addresses: &mut Vec<Cidr>) -> Iface {
     // WireGuard, loopback and tun devices stay `unknown` while they work (rules 4.4).
     let carrier =
         !matches!(interface.operstate.as_str(), "down" | "lowerlayerdown" | "notpresent" | "dormant");
+    let slot = slot_of(names, &interface.name);
+    let master = interface.master.as_deref().map_or(NO_SLOT, |name| slot_of(names, name));
+    let more = More {
+        link: interface.link.filter(|link| *link != interface.index && *link != 0),
+        lower: interface.lower.iter().map(|name| slot_of(names, name)).collect(),
+        tunnel: interface.tunnel.clone(),
+    };
+    let start = addresses.len();
+    addresses.extend(&interface.addresses);
+    // A report's caps (limits.rs) keep the addresses of one agent below 2^16.
+    let place = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
     Iface {
-        slot: slot_of(names, &interface.name),
+        slot,
         kind: interface.kind,
         up: interface.flags & IFF_UP != 0 && carrier,
-        master: interface.master.as_deref().map_or(NO_SLOT, |name| slot_of(names, name)),
+        master,
         mtu: interface.mtu,
         index: interface.index,
-        link: interface.link.filter(|link| *link != interface.index && *link != 0),
         mac: interface.mac.as_deref().and_then(parse_mac).filter(|mac| *mac != [0; 6]),
-        lower: interface.lower.iter().map(|name| slot_of(names, name)).collect(),
-        addresses: interface.addresses.as_slice().into(),
-        tunnel: interface.tunnel.clone().map(Box::new),
+        addresses: [place(start), place(addresses.len())],
+        more: (more != More::default()).then(|| Box::new(more)),
     }
 }
 

@@ -64,8 +64,7 @@ pub fn path(state: &State, from: AgentId, to: Target) -> Result<PathAnswer, Path
 /// The address of an agent to which another has the most specific route.
 fn best_address(state: &State, start: AgentIx, target: &Agent) -> Option<IpAddr> {
     let agent = state.agent(start)?;
-    let addresses =
-        target.interfaces.iter().flat_map(|interface| interface.addresses.iter().map(|a| a.address()));
+    let addresses = target.addresses.iter().map(|address| address.address());
     let routed = |to: IpAddr| {
         let route = lookup(agent, Packet { to, from: None, mark: 0, came_by: None }).route;
         let tunnel = route.is_some_and(|route| agent.device(route.slot).is_some());
@@ -343,9 +342,9 @@ fn source_of(agent: &Agent, route: &Route, to: IpAddr) -> Option<IpAddr> {
     }
     let next_hop = route.gateway.unwrap_or(to);
     let fits = |address: &&Cidr| address.address().is_ipv4() == to.is_ipv4() && is_global(address.address());
-    let own = agent.interface(route.slot).map_or(&[][..], |interface| &interface.addresses);
+    let own = agent.interface(route.slot).map_or(&[][..], |interface| agent.addresses(interface));
     let near = own.iter().filter(fits).find(|address| address.contains(next_hop));
     let any = || own.iter().find(fits);
-    let all = || agent.interfaces.iter().flat_map(|interface| &interface.addresses).find(fits);
+    let all = || agent.addresses.iter().find(fits);
     near.or_else(any).or_else(all).map(|address| address.address())
 }

@@ -107,9 +107,9 @@ pub(super) fn owner_where(
     let best = fitting.iter().min_by_key(|(agent, _, interface)| {
         let port = agent.interface(interface.master).is_some();
         (
-            !interface.holds(ip),
+            !agent.holds(interface, ip),
             port,
-            interface.addresses.is_empty(),
+            agent.addresses(interface).is_empty(),
             interface.index,
             agent.name(interface.slot),
         )
@@ -137,7 +137,7 @@ pub(super) fn is_ambiguous(mac: Mac) -> bool {
 pub(super) fn carries_lan(agent: &Agent, interface: &Iface) -> bool {
     use InterfaceKind::{Bond, Bridge, BridgePort, Macvlan, Physical, Veth, Vlan, Wireless};
     matches!(interface.kind, Bond | Bridge | BridgePort | Macvlan | Physical | Veth | Vlan | Wireless)
-        && !interface.lower.iter().filter_map(|slot| agent.interface(*slot)).any(|port| {
+        && !interface.lower().iter().filter_map(|slot| agent.interface(*slot)).any(|port| {
             matches!(port.kind, InterfaceKind::Vxlan | InterfaceKind::Gre)
                 || stacking::foreign_vpn(agent, port).is_some()
         })

@@ -47,6 +47,8 @@ pub(super) struct Agent {
     pub(super) forwarding: Option<Forwarding>,
     pub(super) names: Names,
     pub(super) interfaces: Box<[Iface]>,
+    /// The addresses of all interfaces, in their order.
+    pub(super) addresses: Box<[Cidr]>,
     pub(super) devices: Box<[Device]>,
     pub(super) routes: Routes,
     pub(super) routes_source: Source,
@@ -73,11 +75,19 @@ pub(super) struct Iface {
     pub(super) master: Slot,
     pub(super) mtu: u32,
     pub(super) index: u32,
-    pub(super) link: Option<u32>,
     pub(super) mac: Option<Mac>,
+    /// From where to where its addresses are in those of its agent.
+    pub(super) addresses: [u16; 2],
+    /// What most interfaces have not.
+    pub(super) more: Option<Box<More>>,
+}
+
+/// What else is known of an interface that stands on others, or is one of a pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct More {
+    pub(super) link: Option<u32>,
     pub(super) lower: Box<[Slot]>,
-    pub(super) addresses: Box<[Cidr]>,
-    pub(super) tunnel: Option<Box<TunnelData>>,
+    pub(super) tunnel: Option<TunnelData>,
 }
 
 /// A WireGuard device.
@@ -161,9 +171,19 @@ impl Agent {
         self.interface(slot).is_none_or(|interface| interface.up)
     }
 
+    /// The addresses of one of its interfaces.
+    pub(super) fn addresses(&self, interface: &Iface) -> &[Cidr] {
+        let [start, end] = interface.addresses.map(usize::from);
+        self.addresses.get(start..end).unwrap_or(&[])
+    }
+
+    pub(super) fn holds(&self, interface: &Iface, ip: IpAddr) -> bool {
+        self.addresses(interface).iter().any(|address| address.address() == ip)
+    }
+
     /// The interface that holds an address.
     pub(super) fn owner_of(&self, ip: IpAddr) -> Option<&Iface> {
-        self.interfaces.iter().find(|interface| interface.holds(ip))
+        self.interfaces.iter().find(|interface| self.holds(interface, ip))
     }
 
     /// When the report was observed: milliseconds since the Unix epoch.
@@ -182,7 +202,7 @@ impl Agent {
         let slots = self
             .interfaces
             .iter()
-            .flat_map(|i| [i.slot, i.master].into_iter().chain(i.lower.iter().copied()));
+            .flat_map(|i| [i.slot, i.master].into_iter().chain(i.lower().iter().copied()));
         let slots = slots.chain(self.devices.iter().map(|device| device.slot));
         let slots = slots.chain(self.routes.iter().map(|route| route.slot));
         let slots = slots.chain(self.neighbours.iter().map(|seen| seen.slot));
@@ -202,8 +222,16 @@ impl Agent {
 }
 
 impl Iface {
-    pub(super) fn holds(&self, ip: IpAddr) -> bool {
-        self.addresses.iter().any(|address| address.address() == ip)
+    pub(super) fn link(&self) -> Option<u32> {
+        self.more.as_ref()?.link
+    }
+
+    pub(super) fn lower(&self) -> &[Slot] {
+        self.more.as_ref().map_or(&[], |more| &more.lower)
+    }
+
+    pub(super) fn tunnel(&self) -> Option<&TunnelData> {
+        self.more.as_ref()?.tunnel.as_ref()
     }
 }
 

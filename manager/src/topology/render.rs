@@ -33,12 +33,12 @@ fn interface_shape(agent: &Agent, interface: &Iface, keys: &Keys) -> InterfaceSh
         up: interface.up,
         mtu: interface.mtu,
         mac: interface.mac.map(mac_text),
-        addresses: interface.addresses.to_vec(),
+        addresses: agent.addresses(interface).to_vec(),
         on: stacking::below(agent, interface).into_iter().filter_map(name).collect(),
         master: name(interface.master),
         pair: stacking::pair(agent, interface).and_then(name),
         vpn: stacking::foreign_vpn(agent, interface).map(str::to_owned),
-        tunnel: interface.tunnel.clone(),
+        tunnel: interface.tunnel().cloned().map(Box::new),
         wireguard: agent.device(interface.slot).map(|device| {
             let public_key = key_of(device, keys);
             Box::new(DeviceShape { public_key, listen_port: device.listen_port, fwmark: device.fwmark })

@@ -86,7 +86,7 @@ impl State {
     pub fn addresses(&self, id: AgentId, interface: &str) -> &[Cidr] {
         let agent = self.by_id(id);
         let found = agent.and_then(|agent| agent.interfaces.iter().find(|i| agent.name(i.slot) == interface));
-        found.map_or(&[], |interface| &interface.addresses)
+        agent.zip(found).map_or(&[], |(agent, interface)| agent.addresses(interface))
     }
 
     /// Among every `of`th agent from the `nth` on, those whose NAT, or whose keepalive behind it,
@@ -238,7 +238,7 @@ impl State {
             let Far::Agent(far) = key.far else { continue };
             let mate = if key.near.agent == ix { far } else { key.near };
             let Some(other) = self.agent(mate.agent).filter(|other| other.id != id) else { continue };
-            f(other.id, other.interface(mate.slot).map_or(&[], |interface| &interface.addresses));
+            f(other.id, other.interface(mate.slot).map_or(&[], |interface| other.addresses(interface)));
         }
     }
 

@@ -8,11 +8,11 @@ use super::underlay;
 /// The interfaces of the same host right below one: a bridge's ports, a VLAN's parent, and those
 /// that carry a tunnel's packets.
 pub(super) fn below(agent: &Agent, interface: &Iface) -> Vec<Slot> {
-    let mut below: Vec<Slot> = interface.lower.to_vec();
+    let mut below: Vec<Slot> = interface.lower().to_vec();
     let ports = agent.interfaces.iter().filter(|port| port.master == interface.slot);
     below.extend(ports.map(|port| port.slot));
     if interface.kind != InterfaceKind::Veth {
-        let parent = agent.interfaces.iter().find(|parent| Some(parent.index) == interface.link);
+        let parent = agent.interfaces.iter().find(|parent| Some(parent.index) == interface.link());
         below.extend(parent.map(|parent| parent.slot));
     }
     below.extend(underlay::carriers(agent, interface));
@@ -26,8 +26,8 @@ pub(super) fn below(agent: &Agent, interface: &Iface) -> Vec<Slot> {
 /// number alone is none, for it may belong to another network namespace.
 pub(super) fn pair(agent: &Agent, interface: &Iface) -> Option<Slot> {
     let mut others = agent.interfaces.iter().filter(|other| other.kind == InterfaceKind::Veth);
-    let other = others.find(|other| Some(other.index) == interface.link && other.slot != interface.slot)?;
-    (interface.kind == InterfaceKind::Veth && other.link == Some(interface.index)).then_some(other.slot)
+    let other = others.find(|other| Some(other.index) == interface.link() && other.slot != interface.slot)?;
+    (interface.kind == InterfaceKind::Veth && other.link() == Some(interface.index)).then_some(other.slot)
 }
 
 /// Which other VPN an interface is of, by its name and kind. A userspace WireGuard device is a tun

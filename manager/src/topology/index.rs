@@ -1,33 +1,32 @@
 //! Who has what: the look-ups by which one agent's report is joined to another's, and whom a
 //! change of one concerns.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use proto::ids::AgentId;
 use proto::report::InterfaceKind;
 
 use super::edge::is_global;
-use super::few::Few;
-use super::fold::{Fold, FoldMap};
+use super::fold::Fold;
 use super::keys::{KeyIx, Keys};
 use super::overlay;
-use super::owners::Owners;
+use super::owners::{Owners, SharedOwners};
 use super::record::{Agent, AgentIx, Iface, Mac, NO_SLOT, Slot};
 
 /// The look-ups.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) keys: Keys,
-    pub(super) macs: Owners<Mac>,
+    pub(super) macs: SharedOwners<Mac>,
     /// Addresses of WireGuard devices, by themselves.
-    pub(super) tunnel_addresses: Owners<IpAddr>,
-    pub(super) hostnames: Owners<Box<str>>,
-    mac_seekers: FoldMap<Mac, Few<AgentIx>>,
-    address_owners: FoldMap<IpAddr, Few<(AgentIx, Slot)>>,
-    address_seekers: FoldMap<IpAddr, Few<AgentIx>>,
-    tunnels: FoldMap<TunnelEnds, Few<(AgentIx, Slot)>>,
-    relayed: FoldMap<AgentId, Few<AgentIx>>,
+    pub(super) tunnel_addresses: SharedOwners<IpAddr>,
+    pub(super) hostnames: SharedOwners<Box<str>>,
+    mac_seekers: Owners<Mac, AgentIx>,
+    address_owners: Owners<IpAddr>,
+    address_seekers: Owners<IpAddr, AgentIx>,
+    tunnels: Owners<TunnelEnds>,
+    relayed: Owners<AgentId, AgentIx>,
 }
 
 type TunnelEnds = (InterfaceKind, IpAddr, IpAddr);
@@ -58,21 +57,21 @@ impl Index {
 
     /// Agents that have a neighbour of this link-layer address.
     pub(super) fn mac_seekers(&self, mac: Mac) -> &[AgentIx] {
-        self.mac_seekers.get(&mac).map_or(&[], Few::as_slice)
+        self.mac_seekers.of(&mac)
     }
 
     pub(super) fn address_owners(&self, ip: IpAddr) -> &[(AgentIx, Slot)] {
-        self.address_owners.get(&ip).map_or(&[], Few::as_slice)
+        self.address_owners.of(&ip)
     }
 
     /// Tunnels by their outer addresses.
     pub(super) fn tunnels(&self, kind: InterfaceKind, local: IpAddr, remote: IpAddr) -> &[(AgentIx, Slot)] {
-        self.tunnels.get(&(kind, local, remote)).map_or(&[], Few::as_slice)
+        self.tunnels.of(&(kind, local, remote))
     }
 
     /// Agents whose latest report came through this one.
     pub(super) fn relayed_by(&self, relay: AgentId) -> &[AgentIx] {
-        self.relayed.get(&relay).map_or(&[], Few::as_slice)
+        self.relayed.of(&relay)
     }
 
     /// Notes a record.
@@ -185,7 +184,7 @@ impl Index {
             Topic::Holds(key) => agents(self.keys.owners(key)),
             Topic::Mac(mac) => self.mac_seekers(mac).to_vec(),
             Topic::Sees(mac) => agents(self.mac_owners(mac)),
-            Topic::Address(ip) => self.address_seekers.get(&ip).map_or(&[][..], Few::as_slice).to_vec(),
+            Topic::Address(ip) => self.address_seekers.of(&ip).to_vec(),
             Topic::Tunnel(_, local, remote) => {
                 let kinds =
                     agent.interfaces.iter().filter(|i| overlay::addresses(i) == Some((local, remote)));
@@ -229,24 +228,17 @@ enum Change {
 }
 
 impl Change {
-    fn note<K: std::hash::Hash + Ord + Clone>(self, owners: &mut Owners<K>, key: K, place: (AgentIx, Slot)) {
+    fn note<K: Hash + Ord + Clone>(self, owners: &mut SharedOwners<K>, key: K, place: (AgentIx, Slot)) {
         match self {
             Self::Add => owners.insert(key, place),
-            Self::Remove => owners.remove(&key, place),
+            Self::Remove => owners.remove(key, place),
         }
     }
 
-    fn apply<K: std::hash::Hash + Eq, T: Ord + Copy>(self, map: &mut FoldMap<K, Few<T>>, key: K, item: T) {
+    fn apply<K: Hash + Eq, T: Ord + Copy>(self, owners: &mut Owners<K, T>, key: K, owner: T) {
         match self {
-            Self::Add => map.entry(key).or_default().insert(item),
-            Self::Remove => {
-                if let Some(list) = map.get_mut(&key) {
-                    list.remove(item);
-                    if list.is_empty() {
-                        map.remove(&key);
-                    }
-                }
-            }
+            Self::Add => owners.insert(key, owner),
+            Self::Remove => owners.remove(key, owner),
         }
     }
 }

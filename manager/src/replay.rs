@@ -14,8 +14,11 @@ const WORDS: usize = (TICK_WINDOW / 64) as usize;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
     top: u64,
-    /// Bit `tick % TICK_WINDOW` stands for a tick of the window (as in RFC 6479).
-    seen: [u64; WORDS],
+    /// How many in a row, the last of them `top`, were seen: all that were, where there is no `seen`.
+    row: u64,
+    /// Bit `tick % TICK_WINDOW` stands for a tick of the window (as in RFC 6479). Most agents' reports come one
+    /// after the other, and then there is none.
+    seen: Option<Box<[u64; WORDS]>>,
 }
 
 /// Where a tick stands with regard to a window.
@@ -43,7 +46,7 @@ impl Window {
             Place::New
         } else if self.top - tick >= TICK_WINDOW {
             Place::Below
-        } else if self.bit(tick) {
+        } else if self.has(tick) {
             Place::Seen
         } else {
             Place::New
@@ -52,23 +55,45 @@ impl Window {
 
     /// Marks `tick` as seen; one below the window stays unmarked.
     pub fn mark(&mut self, tick: u64) {
+        if self.place(tick) != Place::New {
+            return;
+        }
+        let is_next = self.row == 0 || tick.checked_sub(1) == Some(self.top);
+        let is_before = self.top.checked_sub(self.row) == Some(tick);
+        if self.seen.is_none() && (is_next || is_before) {
+            (self.top, self.row) = (self.top.max(tick), (self.row + 1).min(TICK_WINDOW));
+            return;
+        }
+        let mut seen = self.seen.take().unwrap_or_else(|| self.row_as_bits());
         if tick > self.top {
             let fresh = (tick - self.top).min(TICK_WINDOW);
             for skipped in (tick - fresh + 1)..=tick {
                 let (word, bit) = Self::position(skipped);
-                self.seen[word] &= !bit;
+                seen[word] &= !bit;
             }
             self.top = tick;
         }
-        if self.top - tick < TICK_WINDOW {
-            let (word, bit) = Self::position(tick);
-            self.seen[word] |= bit;
+        let (word, bit) = Self::position(tick);
+        seen[word] |= bit;
+        if *seen == [u64::MAX; WORDS] {
+            self.row = TICK_WINDOW;
+        } else {
+            self.seen = Some(seen);
         }
     }
 
-    fn bit(&self, tick: u64) -> bool {
+    fn row_as_bits(&self) -> Box<[u64; WORDS]> {
+        let mut seen = Box::new([0; WORDS]);
+        for tick in (0..self.row).map(|back| self.top - back) {
+            let (word, bit) = Self::position(tick);
+            seen[word] |= bit;
+        }
+        seen
+    }
+
+    fn has(&self, tick: u64) -> bool {
         let (word, bit) = Self::position(tick);
-        self.seen[word] & bit != 0
+        self.seen.as_ref().map_or(self.top - tick < self.row, |seen| seen[word] & bit != 0)
     }
 
     fn position(tick: u64) -> (usize, u64) {
@@ -177,9 +202,44 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    /// Ticks in any order, or nearly one after the other, up or down.
+    fn ticks() -> impl Strategy<Value = Vec<u64>> {
+        let steps = prop::collection::vec(prop_oneof![40 => Just(1), 1 => 0..30u64], 1..2500);
+        let row = (steps, any::<bool>()).prop_map(|(steps, is_down)| {
+            let mut ticks: Vec<u64> = steps
+                .into_iter()
+                .scan(0, |at, step| {
+                    *at += step;
+                    Some(*at)
+                })
+                .collect();
+            if is_down {
+                ticks.reverse();
+            }
+            ticks
+        });
+        prop_oneof![prop::collection::vec(1u64..4000, 1..400), row]
+    }
+
+    #[test]
+    fn ticks_in_a_row_take_no_bits() {
+        let mut window = Window::default();
+        (1..3000).for_each(|tick| window.mark(tick));
+        assert!(window.seen.is_none());
+        window.mark(3001);
+        assert!(
+            window.seen.is_some() && window.place(3000) == Place::New && window.place(2999) == Place::Seen
+        );
+        (3000..3000 + TICK_WINDOW).for_each(|tick| window.mark(tick));
+        assert!(window.seen.is_none() && window.place(3000) == Place::Seen);
+        let mut restored = Window::default();
+        (1..3000).rev().for_each(|tick| restored.mark(tick));
+        assert!(restored.seen.is_none());
+    }
+
     proptest! {
         #[test]
-        fn the_window_agrees_with_a_set(ticks in prop::collection::vec(1u64..4000, 1..400)) {
+        fn the_window_agrees_with_a_set(ticks in ticks()) {
             let mut window = Window::default();
             let mut set = BTreeSet::new();
             for tick in ticks {

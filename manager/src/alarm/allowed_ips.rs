@@ -100,7 +100,7 @@ fn destination(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, host, watch) in facts.watched() {
         for (interface, device) in watch.devices.iter().filter(|(_, device)| device.tx_errors.rises(ERRORS)) {
             let name = facts.name(id);
-            let mine = |side: &&Side<'_>| side.id == id && side.interface == interface;
+            let mine = |side: &&Side<'_>| side.id == id && side.interface == &**interface;
             let sides = facts.tunnels_of(id).flat_map(|tunnel| tunnel.ends.iter().flatten()).filter(mine);
             let lost: Vec<Vec<Cidr>> = sides
                 .filter_map(|side| side.half)

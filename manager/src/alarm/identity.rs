@@ -147,7 +147,7 @@ fn mac(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         let card = |id: &AgentId| {
             let links = facts.watches.get(*id)?.links.iter();
             let mut named = links.filter(|(_, link)| link.is_enabled && link.mac.as_deref() == Some(&mac));
-            Some((*id, named.next()?.0.as_str()))
+            Some((*id, named.next()?.0.as_ref()))
         };
         let owners: Vec<(AgentId, &str)> = agents.iter().filter_map(card).collect();
         if owners.len() < 2 {

@@ -31,7 +31,7 @@ fn links(facts: &Facts<'_>, found: &mut Vec<Finding>) {
                 );
             }
             let flaps: u64 = link
-                .flaps
+                .flaps()
                 .iter()
                 .filter(|(at, _)| facts.now - at <= 15 * 60_000)
                 .map(|(_, count)| count)

@@ -65,7 +65,7 @@ fn orphan_key(facts: &Facts<'_>, found: &mut Vec<Finding>) {
         if facts.dark.contains(owner) {
             continue;
         }
-        let watch = facts.watches.get(*owner).and_then(|watch| watch.devices.get(interface));
+        let watch = facts.watches.get(*owner).and_then(|watch| watch.devices.get(interface.as_str()));
         let Some(new) = watch.and_then(|device| device.key) else { continue };
         if new == half.shape.peer {
             continue;

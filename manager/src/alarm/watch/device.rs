@@ -52,9 +52,10 @@ struct DevicePast {
 }
 
 /// A counter and its last two increases.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rise {
-    last: Option<u64>,
+    /// [`Rise::NONE`] where there is none yet.
+    last: u64,
     /// Increases between the last three reports, newest first; the largest number stands for that much and more.
     pub by: [u32; 2],
 }
@@ -186,12 +187,20 @@ impl PeerWatch {
     }
 }
 
+impl Default for Rise {
+    fn default() -> Self {
+        Self { last: Self::NONE, by: [0; 2] }
+    }
+}
+
 impl Rise {
+    /// No counter was seen: all are less than this.
+    const NONE: u64 = u64::MAX;
+
     fn push(&mut self, count: u64) {
-        let rise = self.last.map_or(0, |last| count.saturating_sub(last));
-        let rise = u32::try_from(rise).unwrap_or(u32::MAX);
+        let rise = u32::try_from(count.saturating_sub(self.last)).unwrap_or(u32::MAX);
         self.by = [rise, self.by[0]];
-        self.last = Some(count);
+        self.last = count;
     }
 
     /// Whether it rose by at least `least` in each of the last two reports.

@@ -90,9 +90,9 @@ pub struct Watch {
     /// Neighbours that answer: address, link-layer address, interface.
     pub neighbours: Vec<(IpAddr, String, String)>,
     /// WireGuard devices by name.
-    pub devices: Few<String, DeviceWatch>,
+    pub devices: Few<Box<str>, DeviceWatch>,
     /// Network cards by name.
-    pub links: Few<String, LinkWatch>,
+    pub links: Few<Box<str>, LinkWatch>,
     /// Whether no device and no card can be odd until the next report: most need not be looked at.
     is_calm: bool,
     /// Whether a peer brought nothing at all in the last reports.
@@ -234,8 +234,8 @@ impl Watches {
             let Some((at, before)) = device.key_changed().filter(|(at, _)| *at == receipt.received_at) else {
                 continue;
             };
-            self.old_keys.insert(before, (receipt.agent, name.clone(), at));
-            self.new_old_keys.push((before, receipt.agent, name.clone(), at));
+            self.old_keys.insert(before, (receipt.agent, name.to_string(), at));
+            self.new_old_keys.push((before, receipt.agent, name.to_string(), at));
         }
         for key in watch.devices.values().filter_map(|device| device.key) {
             self.old_keys.remove(&key);
@@ -338,14 +338,14 @@ impl Watch {
         let cards = (0..).zip(&system.interfaces).filter(is_card);
         let same = same_boot.is_some() && system.uptime_s >= old.map_or(0, |old| old.uptime_s);
         let links = cards.map(|(place, interface)| {
-            let before = old.and_then(|old| old.links.get(&interface.name));
-            (interface.name.clone(), link_watch(before, (place, interface), same, now))
+            let before = old.and_then(|old| old.links.get(interface.name.as_str()));
+            (interface.name.as_str().into(), link_watch(before, (place, interface), same, now))
         });
         watch.links = Few::of(links);
         let devices = (0..).zip(&system.wireguard).map(|(place, device)| {
             let nic = (0..).zip(&system.interfaces).find(|(_, interface)| interface.name == device.name);
-            let old = before.as_mut().and_then(|before| before.devices.get_mut(&device.name));
-            (device.name.clone(), device_watch(old, (place, device), nic, &moment))
+            let old = before.as_mut().and_then(|before| before.devices.get_mut(device.name.as_str()));
+            (device.name.as_str().into(), device_watch(old, (place, device), nic, &moment))
         });
         watch.devices = Few::of(devices);
         watch.sum_up();

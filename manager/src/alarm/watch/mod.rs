@@ -4,27 +4,30 @@
 mod device;
 mod link;
 mod past;
+mod peer;
 mod spot;
 mod stray;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use proto::ids::{AgentId, BootId, PublicKey};
-use proto::report::{
-    Forwarding, Interface, InterfaceKind, NeighbourState, Report, Route, RouteKind, TABLE_MAIN,
-};
+use proto::report::{Forwarding, Interface, InterfaceKind, NeighbourState, Report};
 
 use self::device::device_watch;
-pub use self::device::{CHURN, DeviceWatch, IN_A_ROW, KeyTag, PeerWatch, Rise};
+pub use self::device::{DeviceWatch, Rise};
 pub use self::link::LinkWatch;
 use self::link::link_watch;
 pub use self::past::Past;
 use self::past::Rare;
+pub use self::peer::{CHURN, IN_A_ROW, KeyTag, PeerWatch};
 pub use self::spot::host_of;
 use self::stray::{stray_prefixes, stray_routes};
+pub use self::way::WayOut;
+use self::way::{changed_way, way_out};
 use super::few::Few;
 use super::recall::Recalled;
 use crate::counts::Counts;
@@ -116,17 +119,6 @@ struct Times {
     received_at: i64,
     own_clock: i64,
     uptime_s: u64,
-}
-
-/// A default route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WayOut {
-    /// The interface.
-    pub interface: String,
-    /// The gateway.
-    pub gateway: Option<IpAddr>,
-    /// The gateway's link-layer address, where it is resolved.
-    pub mac: Option<String>,
 }
 
 impl Watches {
@@ -453,32 +445,4 @@ fn push(moments: &mut Vec<i64>, at: i64) {
         moments.remove(0);
     }
     moments.push(at);
-}
-
-/// The default route of lowest metric, IPv4 before IPv6.
-fn way_out(routes: &[Route], neighbours: &[proto::report::Neighbour]) -> Option<WayOut> {
-    let defaults = routes.iter().filter(|route| {
-        route.destination.prefix() == 0 && route.table == TABLE_MAIN && route.kind == RouteKind::Unicast
-    });
-    let best = defaults.min_by_key(|route| (route.destination.address().is_ipv6(), route.metric))?;
-    let interface = best.interface.clone()?;
-    let mac = neighbours
-        .iter()
-        .find(|neighbour| Some(neighbour.ip) == best.gateway && neighbour.interface == interface)
-        .and_then(|neighbour| neighbour.mac.clone());
-    Some(WayOut { interface, gateway: best.gateway, mac })
-}
-
-/// The default route before, where it and the present one differ. A gateway whose link-layer address
-/// is not known at the moment is the same gateway.
-fn changed_way(old: Option<&WayOut>, new: Option<&WayOut>) -> Option<Option<WayOut>> {
-    match (old, new) {
-        (Some(was), Some(is)) => {
-            let moved = (&was.interface, was.gateway) != (&is.interface, is.gateway);
-            let mac = was.mac.is_some() && is.mac.is_some() && was.mac != is.mac;
-            (moved || mac).then(|| Some(was.clone()))
-        }
-        (Some(was), None) => Some(Some(was.clone())),
-        (None, _) => None,
-    }
 }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proto::ids::Cidr;
 use proto::report::{
-    Counters, Delivery, IFF_UP, Neighbour, Problem, Source, SystemData, WireGuardDevice, WireGuardPeer,
+    Counters, Delivery, IFF_UP, Neighbour, Problem, Route, RouteKind, Source, SystemData, TABLE_MAIN,
+    WireGuardDevice, WireGuardPeer,
 };
 
 use super::*;

@@ -197,7 +197,7 @@ impl State {
         }
         let carried = key.agents().map(|near| {
             let near = near?;
-            let (_, remote) = overlay::addresses(self.agent(near.agent)?.interface(near.slot)?)?;
+            let (_, remote) = overlay::addresses(self.agent(near.agent())?.interface(near.slot)?)?;
             underlay::of_endpoint(self, near, Endpoint { ip: remote, port: 0, zone: NO_SLOT }, 0)
         });
         (carried != [None, None]).then_some(carried)

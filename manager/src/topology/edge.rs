@@ -15,10 +15,12 @@ pub(super) struct EdgeKey {
     pub(super) far: Far,
 }
 
-/// An agent's interface, or the agent itself with [`NO_SLOT`].
+/// An agent's interface, or the agent itself with [`NO_SLOT`]. There are some 20 for each agent: without gaps they,
+/// and what is made of them, take a third less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Near {
-    pub(super) agent: AgentIx,
+    /// Most significant first, so that the order is that of the numbers.
+    agent: [u8; 4],
     pub(super) slot: Slot,
 }
 
@@ -61,7 +63,7 @@ pub(super) struct Facts {
 impl EdgeKey {
     /// The key of an edge between two agents' interfaces, in order of agent id and interface name.
     pub(super) fn between(state: &State, layer: Layer, a: Near, b: Near) -> Self {
-        let name = |near: Near| state.agent(near.agent).map(|agent| (agent.id, agent.name(near.slot)));
+        let name = |near: Near| state.agent(near.agent()).map(|agent| (agent.id, agent.name(near.slot)));
         let (near, far) = if name(a) <= name(b) { (a, b) } else { (b, a) };
         Self { layer, near, far: Far::Agent(far) }
     }
@@ -79,8 +81,16 @@ impl EdgeKey {
 }
 
 impl Near {
+    pub(super) fn new(agent: AgentIx, slot: Slot) -> Self {
+        Self { agent: agent.to_be_bytes(), slot }
+    }
+
     pub(super) fn host(agent: AgentIx) -> Self {
-        Self { agent, slot: NO_SLOT }
+        Self::new(agent, NO_SLOT)
+    }
+
+    pub(super) fn agent(self) -> AgentIx {
+        AgentIx::from_be_bytes(self.agent)
     }
 }
 
@@ -132,4 +142,18 @@ pub(super) fn is_public(ip: IpAddr) -> bool {
 /// Whether an address belongs to the space that carriers share out behind their own NAT (RFC 6598).
 pub(super) fn is_shared(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_takes_32_bytes_and_is_in_order_of_its_agents() {
+        assert_eq!((size_of::<EdgeKey>(), size_of::<(EdgeKey, Kept)>()), (16, 32));
+        let ends =
+            [Near::new(1, 7), Near::new(2, 0), Near::new(255, 3), Near::new(256, 2), Near::host(1 << 24)];
+        assert!(ends.is_sorted());
+        assert_eq!(ends.map(Near::agent), [1, 2, 255, 256, 1 << 24]);
+    }
 }

@@ -22,12 +22,12 @@ impl Edges {
     }
 
     pub(super) fn get(&self, key: &EdgeKey) -> Option<&Kept> {
-        let list = self.of(key.near.agent);
+        let list = self.of(key.near.agent());
         place(list, key).ok().map(|place| &list[place].1)
     }
 
     pub(super) fn get_mut(&mut self, key: &EdgeKey) -> Option<&mut Kept> {
-        let list = self.lists.get_mut(key.near.agent as usize)?;
+        let list = self.lists.get_mut(key.near.agent() as usize)?;
         place(list, key).ok().map(|place| &mut list[place].1)
     }
 
@@ -37,14 +37,14 @@ impl Edges {
 
     /// The edge of this key, which becomes `new` when it is not there.
     pub(super) fn get_or_insert(&mut self, key: EdgeKey, new: Kept) -> &mut Kept {
-        let ix = key.near.agent as usize;
+        let ix = key.near.agent() as usize;
         if self.lists.len() <= ix {
             self.lists.resize_with(ix + 1, Vec::new);
         }
         let list = &mut self.lists[ix];
         let place = place(list, &key).unwrap_or_else(|place| {
             if list.len() == list.capacity() {
-                list.reserve_exact(list.len() / 4 + 1);
+                list.reserve_exact(list.len() / 16 + 1);
             }
             list.insert(place, (key, new));
             self.len += 1;
@@ -54,7 +54,7 @@ impl Edges {
     }
 
     pub(super) fn remove(&mut self, key: &EdgeKey) {
-        let Some(list) = self.lists.get_mut(key.near.agent as usize) else { return };
+        let Some(list) = self.lists.get_mut(key.near.agent() as usize) else { return };
         if let Ok(place) = place(list, key) {
             list.remove(place);
             self.len -= 1;

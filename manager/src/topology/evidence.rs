@@ -79,7 +79,7 @@ fn half_words(state: &State, ends: [Option<Near>; 2], halves: [Option<&Half>; 2]
     let peer = state.index.keys.key(half.key);
     let text = format!("{label}'s {name} has the peer {peer}, {whose}: {}", figures(agent, half, halves[1]));
     found.push(from(agent, format!("wireguard[{name}].peers[{peer}]"), text));
-    let twins = state.index.keys.owners(half.key).iter().map(|&(agent, slot)| Near { agent, slot });
+    let twins = state.index.keys.owners(half.key).iter().map(|&(agent, slot)| Near::new(agent, slot));
     let twins = twins.filter(|twin| !ends.contains(&Some(*twin))).filter_map(|twin| device(state, twin));
     let mut twins: Vec<(AgentId, &str, String)> =
         twins.map(|(twin, there)| (twin.id, twin.name(there.slot), twin.label())).collect();
@@ -95,7 +95,7 @@ fn half_words(state: &State, ends: [Option<Near>; 2], halves: [Option<&Half>; 2]
 }
 
 fn device(state: &State, near: Near) -> Option<(&Agent, &Device)> {
-    let agent = state.agent(near.agent)?;
+    let agent = state.agent(near.agent())?;
     Some((agent, agent.device(near.slot)?))
 }
 
@@ -135,14 +135,14 @@ fn neighbour_words(
     ip: std::net::IpAddr,
     mac: &str,
 ) -> Option<Evidence> {
-    let (agent, other) = (state.agent(near.agent)?, state.agent(far.agent)?);
+    let (agent, other) = (state.agent(near.agent())?, state.agent(far.agent())?);
     let (slot, there) = (agent.name(near.slot), other.name(far.slot));
     let text = format!("{}'s {slot} sees {ip} at {mac}, which is {}'s {there}", agent.label(), other.label());
     Some(from(agent, format!("neighbours[{ip}%{slot}]"), text))
 }
 
 fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
-    let Some(agent) = state.agent(key.near.agent) else { return Vec::new() };
+    let Some(agent) = state.agent(key.near.agent()) else { return Vec::new() };
     let (Far::Lan(gateway) | Far::OwnLan(gateway)) = key.far else { return Vec::new() };
     let mac = mac_text(gateway);
     let slot = agent.name(key.near.slot);
@@ -178,7 +178,7 @@ fn of_lan(state: &State, key: EdgeKey) -> Vec<Evidence> {
 }
 
 fn of_overlay(state: &State, near: Near, far: Near) -> Vec<Evidence> {
-    let (Some(agent), Some(other)) = (state.agent(near.agent), state.agent(far.agent)) else {
+    let (Some(agent), Some(other)) = (state.agent(near.agent()), state.agent(far.agent())) else {
         return Vec::new();
     };
     let (label, there) = (agent.label(), other.label());
@@ -212,7 +212,7 @@ fn of_overlay(state: &State, near: Near, far: Near) -> Vec<Evidence> {
 }
 
 fn of_behind(state: &State, near: Near) -> Vec<Evidence> {
-    let Some(agent) = state.agent(near.agent) else { return Vec::new() };
+    let Some(agent) = state.agent(near.agent()) else { return Vec::new() };
     let Some(interface) = agent.interface(near.slot) else { return Vec::new() };
     let (label, slot) = (agent.label(), agent.name(near.slot));
     let updown = if interface.up { "up" } else { "down" };

@@ -82,9 +82,9 @@ impl State {
         let calls = render::halves(self, key)
             .map(|half| half.is_some_and(|(_, half)| half.samples.unanswered() || waits(half)));
         // Of one that is silent nothing is known, wherever it is.
-        let far = if let Far::Agent(far) = key.far { Some(far.agent) } else { None };
+        let far = if let Far::Agent(far) = key.far { Some(far.agent()) } else { None };
         let far = far.filter(|_| !self.is_dark(key));
-        let ends = [far.filter(|_| calls[0]), far.map(|_| key.near.agent).filter(|_| calls[1])];
+        let ends = [far.filter(|_| calls[0]), far.map(|_| key.near.agent()).filter(|_| calls[1])];
         ends.into_iter().flatten()
     }
 
@@ -115,5 +115,5 @@ fn claimed(agent: &Agent) -> impl Iterator<Item = &EdgeKey> {
 }
 
 fn ends_of(key: &EdgeKey) -> impl Iterator<Item = AgentIx> + use<> {
-    key.agents().into_iter().flatten().map(|near| near.agent)
+    key.agents().into_iter().flatten().map(|near| near.agent())
 }

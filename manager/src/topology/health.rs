@@ -104,7 +104,7 @@ impl State {
 
     /// Whether an agent at an edge's ends is silent, so that its word is missing.
     pub(super) fn is_dark(&self, key: EdgeKey) -> bool {
-        key.agents().into_iter().flatten().filter_map(|end| self.agent(end.agent)).any(|agent| agent.silent)
+        key.agents().into_iter().flatten().filter_map(|end| self.agent(end.agent())).any(|agent| agent.silent)
     }
 
     /// How the tunnels fare as of the last settling, with edges that lose packets among those of agents that
@@ -132,7 +132,7 @@ impl State {
     fn called_in_vain(&self, ix: AgentIx, found: &mut Vec<EdgeKey>) {
         for device in self.agent(ix).into_iter().flat_map(|agent| &agent.devices) {
             for brief in device.briefs.iter().filter(|brief| brief.trying) {
-                wireguard::half_edges(self, Near { agent: ix, slot: device.slot }, device, brief.key, found);
+                wireguard::half_edges(self, Near::new(ix, device.slot), device, brief.key, found);
             }
         }
     }
@@ -142,7 +142,7 @@ impl State {
         let Some(agent) = self.agent(ix) else { return };
         for key in agent.claims.iter().filter(|key| key.layer == Layer::WireGuard) {
             let Far::Agent(far) = key.far else { continue };
-            let (own, other) = if key.near.agent == ix { (key.near, far) } else { (far, key.near) };
+            let (own, other) = if key.near.agent() == ix { (key.near, far) } else { (far, key.near) };
             if self.loses(agent, own, other, percent) {
                 f(*key);
             }
@@ -150,7 +150,7 @@ impl State {
     }
 
     fn loses(&self, agent: &Agent, own: Near, other: Near, percent: f64) -> bool {
-        let Some(there) = self.agent(other.agent) else { return false };
+        let Some(there) = self.agent(other.agent()) else { return false };
         let (Some(x), Some(y)) = (agent.device(own.slot), there.device(other.slot)) else { return false };
         let (Some(sent), Some(got)) = (y.key.and_then(|key| x.half(key)), x.key.and_then(|key| y.half(key)))
         else {

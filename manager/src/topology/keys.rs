@@ -135,9 +135,9 @@ impl Keys {
 /// Inserts into a sorted list, once.
 pub(super) fn insert<T: Ord>(list: &mut Vec<T>, item: T) {
     if let Err(place) = list.binary_search(&item) {
-        // Lists are many and short, and grow while agents come: room for a quarter more, not for twice.
+        // Lists are many and short, and grow while agents come: room for little more, not for twice.
         if list.len() == list.capacity() {
-            list.reserve_exact(list.len() / 4 + 1);
+            list.reserve_exact(list.len() / 16 + 1);
         }
         list.insert(place, item);
     }

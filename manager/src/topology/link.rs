@@ -75,7 +75,7 @@ impl<'a> Link<'a> {
     /// The agents at its ends; the second may be none.
     #[must_use]
     pub fn agents(&self) -> [Option<AgentId>; 2] {
-        self.key.agents().map(|near| Some(self.state.agent(near?.agent)?.id))
+        self.key.agents().map(|near| Some(self.state.agent(near?.agent())?.id))
     }
 
     /// Writes the ids of the nodes at its ends over what `nodes` has.
@@ -95,7 +95,7 @@ impl<'a> Link<'a> {
     #[must_use]
     pub fn interfaces(&self) -> [Option<&'a str>; 2] {
         let state = self.state;
-        let name = |near: Near| state.agent(near.agent).map(|agent| agent.name(near.slot));
+        let name = |near: Near| state.agent(near.agent()).map(|agent| agent.name(near.slot));
         self.key.agents().map(|near| name(near?).filter(|name| !name.is_empty()))
     }
 

@@ -49,13 +49,13 @@ pub(super) fn components(state: &State) -> (BTreeMap<AgentIx, usize>, BTreeMap<M
             continue;
         }
         match key.far {
-            Far::Agent(far) => joins.push((key.near.agent, far.agent)),
+            Far::Agent(far) => joins.push((key.near.agent(), far.agent())),
             Far::Lan(mac) => {
                 let lan = *lans.entry(mac).or_insert_with(|| {
                     next += 1;
                     next - 1
                 });
-                joins.push((key.near.agent, lan));
+                joins.push((key.near.agent(), lan));
             }
             Far::Key(_) | Far::OwnLan(_) | Far::Behind | Far::Manager => {}
         }
@@ -87,7 +87,7 @@ pub(super) fn meshes(state: &State) -> Vec<Mesh> {
     let mut one_sided: Vec<(AgentIx, AgentIx, EdgeKey)> = Vec::new();
     for key in state.edges.keys().filter(|key| key.layer == Layer::WireGuard) {
         let Far::Agent(far) = key.far else { continue };
-        let (a, b) = (key.near.agent.min(far.agent), key.near.agent.max(far.agent));
+        let (a, b) = (key.near.agent().min(far.agent()), key.near.agent().max(far.agent()));
         if a == b {
             continue;
         }

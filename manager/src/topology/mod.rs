@@ -371,7 +371,7 @@ impl State {
                 let handshake = wireguard::handshake(age_s, half.keepalive_s, agent.interval_s);
                 let trying = half.samples.would_be_unanswered(peer.rx_bytes, peer.tx_bytes);
                 if (handshake, trying) != (brief.handshake, brief.trying) {
-                    let near = edge::Near { agent: ix, slot: device.slot };
+                    let near = edge::Near::new(ix, device.slot);
                     wireguard::half_edges(self, near, device, half.key, &mut found);
                 }
             }

@@ -101,7 +101,7 @@ fn sightings(state: &State, ix: AgentIx) -> Vec<Sighting> {
     let Some(agent) = state.agent(ix) else { return found };
     each_sighting(state, ix, |_| true, |sighting| found.push(sighting));
     // Slots are numbered as names came, so they are no order.
-    let name = |near: &Near| state.agent(near.agent).map(|agent| (agent.id, agent.name(near.slot)));
+    let name = |near: &Near| state.agent(near.agent()).map(|agent| (agent.id, agent.name(near.slot)));
     found.sort_by_cached_key(|sighting| (agent.name(sighting.slot), name(&sighting.by)));
     found
 }
@@ -124,7 +124,7 @@ fn each_sighting(state: &State, ix: AgentIx, fits: impl Fn(IpAddr) -> bool, mut 
             if matches!(way, UnderlayKind::Nested | UnderlayKind::Proxy | UnderlayKind::Loop) {
                 continue;
             }
-            let (ip, port, by) = (endpoint.ip, endpoint.port, Near { agent: by, slot });
+            let (ip, port, by) = (endpoint.ip, endpoint.port, Near::new(by, slot));
             tell(Sighting { slot: device.slot, listen_port: device.listen_port, ip, port, by });
         }
     }
@@ -142,7 +142,7 @@ fn way_out(agent: &Agent) -> Vec<IpAddr> {
 }
 
 fn words(state: &State, agent: &Agent, sighting: &Sighting) -> Option<Evidence> {
-    let by = state.agent(sighting.by.agent)?;
+    let by = state.agent(sighting.by.agent())?;
     let device = agent.device(sighting.slot)?;
     let key = state.index.keys.key(device.key?);
     let name = agent.name(sighting.slot);

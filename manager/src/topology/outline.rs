@@ -142,11 +142,11 @@ impl Outline {
     fn places(&self, key: EdgeKey) -> Option<[usize; 2]> {
         let agent = |ix: AgentIx| self.agent_places.get(ix as usize).copied().flatten();
         let far = match key.far {
-            Far::Agent(far) => agent(far.agent),
+            Far::Agent(far) => agent(far.agent()),
             Far::Manager => self.manager_place,
             _ => self.far_places.get(&far_key(key)?).copied(),
         };
-        Some([agent(key.near.agent)? as usize, far? as usize])
+        Some([agent(key.near.agent())? as usize, far? as usize])
     }
 }
 
@@ -199,7 +199,7 @@ impl State {
             }
             for (id, link) in found.drain(..) {
                 let mut agents = link.key.agents().into_iter().flatten();
-                let all_there = agents.all(|near| self.agent(near.agent).is_some());
+                let all_there = agents.all(|near| self.agent(near.agent()).is_some());
                 if let Some(ends) = outline.places(link.key).filter(|_| all_there) {
                     tell(self.brief_edge(&id, ends, link));
                 }

@@ -16,7 +16,7 @@ use super::stacking::foreign_vpn;
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
     let Some(agent) = state.agent(ix).filter(|agent| agent.overlays) else { return };
     for interface in &agent.interfaces {
-        let near = Near { agent: ix, slot: interface.slot };
+        let near = Near::new(ix, interface.slot);
         let before = found.len();
         if carries_overlay(agent, interface) {
             let seen = agent.neighbours.iter().filter(|seen| seen.slot == interface.slot);
@@ -27,7 +27,7 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
             if let Some(far) = mirror(state, near, interface.kind, local, remote) {
                 found.push(EdgeKey::between(state, Layer::Overlay, near, far));
             } else if let Some(far) = sole_owner(state, ix, remote) {
-                found.push(EdgeKey::between(state, Layer::Overlay, near, Near { agent: far, slot: NO_SLOT }));
+                found.push(EdgeKey::between(state, Layer::Overlay, near, Near::new(far, NO_SLOT)));
             } else if found.len() == before {
                 found.push(EdgeKey::to(Layer::Overlay, near, Far::Behind));
             }
@@ -54,12 +54,12 @@ pub(super) fn addresses(interface: &Iface) -> Option<(IpAddr, IpAddr)> {
 /// agent that holds the remote address (Y1, Y2). Several are none: private addresses repeat.
 fn mirror(state: &State, near: Near, kind: InterfaceKind, local: IpAddr, remote: IpAddr) -> Option<Near> {
     let mirrored = state.index.tunnels(kind, remote, local).iter();
-    let mut fitting = mirrored.map(|&(agent, slot)| Near { agent, slot }).filter(|far| {
-        let holds = state.agent(far.agent).is_some_and(|agent| agent.owner_of(remote).is_some());
+    let mut fitting = mirrored.map(|&(agent, slot)| Near::new(agent, slot)).filter(|far| {
+        let holds = state.agent(far.agent()).is_some_and(|agent| agent.owner_of(remote).is_some());
         *far != near && holds
     });
     let tunnel = |near: Near| {
-        let interface = state.agent(near.agent)?.interface(near.slot)?;
+        let interface = state.agent(near.agent())?.interface(near.slot)?;
         interface.tunnel().map(|tunnel| (tunnel.id, tunnel.port))
     };
     let first = fitting.next()?;
@@ -75,7 +75,7 @@ fn mirror(state: &State, near: Near, kind: InterfaceKind, local: IpAddr, remote:
             .index
             .tunnels(kind, local, remote)
             .iter()
-            .any(|&(agent, slot)| tunnel(Near { agent, slot }) == tunnel(far))
+            .any(|&(agent, slot)| tunnel(Near::new(agent, slot)) == tunnel(far))
     };
     (tunnel(far) == tunnel(near) || !taken()).then_some(far)
 }
@@ -96,7 +96,9 @@ fn sole_owner(state: &State, seeker: AgentIx, ip: IpAddr) -> Option<AgentIx> {
     };
     let resolved = || {
         let mut seen = agent.neighbours.iter().filter(|seen| seen.ip == ip);
-        seen.any(|seen| physical::owner(state, seeker, seen.mac, ip).is_some_and(|near| near.agent == owner))
+        seen.any(|seen| {
+            physical::owner(state, seeker, seen.mac, ip).is_some_and(|near| near.agent() == owner)
+        })
     };
     (is_public(ip) || allowed() || resolved()).then_some(owner)
 }
@@ -128,7 +130,7 @@ pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
     let near = key.near;
     if near.slot == NO_SLOT || far.slot == NO_SLOT {
         let seen = [near.slot != NO_SLOT, far.slot != NO_SLOT];
-        let fresh = [near, far].iter().all(|end| state.agent(end.agent).is_some_and(|agent| !agent.silent));
+        let fresh = [near, far].iter().all(|end| state.agent(end.agent()).is_some_and(|agent| !agent.silent));
         let state = if fresh { EdgeState::OneSided } else { EdgeState::Unknown };
         return Facts { state, relation: Relation::OneSided, seen };
     }
@@ -142,7 +144,7 @@ pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
 
 /// Whether an agent's report tells of the overlay edge to another's interface.
 pub(super) fn says(state: &State, near: Near, far: Near) -> bool {
-    let Some(agent) = state.agent(near.agent) else { return false };
+    let Some(agent) = state.agent(near.agent()) else { return false };
     let Some(interface) = agent.interface(near.slot) else { return false };
     let by_address = addresses(interface)
         .is_some_and(|(local, remote)| mirror(state, near, interface.kind, local, remote) == Some(far));
@@ -151,15 +153,16 @@ pub(super) fn says(state: &State, near: Near, far: Near) -> bool {
 
 /// The neighbour entry by which one overlay interface sees the other.
 pub(super) fn sees(state: &State, near: Near, far: Near) -> Option<Seen> {
-    let agent = state.agent(near.agent)?;
+    let agent = state.agent(near.agent())?;
     let interface = agent.interface(near.slot).filter(|interface| carries_overlay(agent, interface))?;
     let mut entries = agent.neighbours.iter().filter(|seen| seen.slot == near.slot);
-    entries.find(|seen| overlay_owner(state, near.agent, agent, interface, **seen) == Some(far)).copied()
+    entries.find(|seen| overlay_owner(state, near.agent(), agent, interface, **seen) == Some(far)).copied()
 }
 
 /// The settings of two mirrored tunnels that exclude each other: what, here, there (Y1).
 pub(super) fn mismatch(state: &State, near: Near, far: Near) -> Option<(&'static str, u32, u32)> {
-    let tunnel = |end: Near| -> Option<&TunnelData> { state.agent(end.agent)?.interface(end.slot)?.tunnel() };
+    let tunnel =
+        |end: Near| -> Option<&TunnelData> { state.agent(end.agent())?.interface(end.slot)?.tunnel() };
     let (a, b) = (tunnel(near)?, tunnel(far)?);
     let differ =
         |what, a: Option<u32>, b: Option<u32>| a.zip(b).filter(|(a, b)| a != b).map(|(a, b)| (what, a, b));
@@ -168,7 +171,7 @@ pub(super) fn mismatch(state: &State, near: Near, far: Near) -> Option<(&'static
 }
 
 fn evaluate_behind(state: &State, near: Near) -> Facts {
-    let agent = state.agent(near.agent).filter(|agent| !agent.silent);
+    let agent = state.agent(near.agent()).filter(|agent| !agent.silent);
     let interface = agent.and_then(|agent| Some((agent, agent.interface(near.slot)?)));
     let state = match interface {
         None => EdgeState::Unknown,

@@ -125,13 +125,16 @@ impl<'a> Walk<'a> {
             match step {
                 Ok(next) if self.passed.contains(&(self.at, next)) => {
                     let label = |ix| self.state.agent(ix).map(Agent::label).unwrap_or_default();
-                    let text =
-                        format!("back at {}, which sends it to {} again", label(self.at), label(next.agent));
+                    let text = format!(
+                        "back at {}, which sends it to {} again",
+                        label(self.at),
+                        label(next.agent())
+                    );
                     break (Outcome::Loop, text);
                 }
                 Ok(next) => {
                     self.passed.push((self.at, next));
-                    self.at = next.agent;
+                    self.at = next.agent();
                     self.came_by = Some(next.slot);
                 }
                 Err(end) => break end,
@@ -195,7 +198,7 @@ impl<'a> Walk<'a> {
         if !agent.is_up(route.slot) {
             return Err((Outcome::InterfaceDown, format!("{label}'s {name} is down")));
         }
-        let near = Near { agent: self.at, slot: route.slot };
+        let near = Near::new(self.at, route.slot);
         if let Some(device) = agent.device(route.slot) {
             return self.through_wireguard(agent, near, device, hop);
         }
@@ -209,7 +212,7 @@ impl<'a> Walk<'a> {
             };
             (Outcome::LeavesFleet, text)
         })?;
-        let Some(other) = self.state.agent(far.agent).filter(|other| !other.is_up(far.slot)) else {
+        let Some(other) = self.state.agent(far.agent()).filter(|other| !other.is_up(far.slot)) else {
             return Ok(far);
         };
         Err((Outcome::InterfaceDown, format!("{}'s {} is down", other.label(), other.name(far.slot))))
@@ -265,10 +268,10 @@ impl<'a> Walk<'a> {
     /// The agent's interface that an address on a link belongs to.
     fn over_link(&self, near: Near, next_hop: IpAddr, hop: &mut Hop) -> Option<Near> {
         let state = self.state;
-        let agent = state.agent(near.agent)?;
+        let agent = state.agent(near.agent())?;
         let on_edge = |edge: EdgeKey| {
             let far = other_end(edge, near).filter(|far| far.slot != NO_SLOT)?;
-            let holds = state.agent(far.agent)?.owner_of(next_hop).is_some();
+            let holds = state.agent(far.agent())?.owner_of(next_hop).is_some();
             Some((edge, far, holds))
         };
         let edges: Vec<(EdgeKey, Near, bool)> =
@@ -279,13 +282,13 @@ impl<'a> Walk<'a> {
             return Some(*far);
         }
         let seen = agent.neighbours.iter().find(|seen| seen.slot == near.slot && seen.ip == next_hop);
-        if let Some(far) = seen.and_then(|seen| physical::owner(state, near.agent, seen.mac, seen.ip)) {
+        if let Some(far) = seen.and_then(|seen| physical::owner(state, near.agent(), seen.mac, seen.ip)) {
             hop.edge = self.lan_edge(near);
             return Some(far);
         }
         // Not resolved here, but the other end sees us.
         let owners =
-            || state.index.address_owners(next_hop).iter().map(|&(agent, slot)| Near { agent, slot });
+            || state.index.address_owners(next_hop).iter().map(|&(agent, slot)| Near::new(agent, slot));
         let joined = owners().find_map(|far| {
             let mut edges =
                 [Layer::Physical, Layer::Overlay].map(|layer| EdgeKey::between(state, layer, near, far));
@@ -308,14 +311,14 @@ impl<'a> Walk<'a> {
             theirs.any(ours) || mac.is_some_and(ours)
         };
         let mut owners =
-            owners().filter(|far| state.agent(far.agent).is_some_and(|other| mine(other, far.slot)));
-        let far = owners.next().filter(|far| far.agent != near.agent)?;
+            owners().filter(|far| state.agent(far.agent()).is_some_and(|other| mine(other, far.slot)));
+        let far = owners.next().filter(|far| far.agent() != near.agent())?;
         hop.edge = self.lan_edge(near);
         Some(far)
     }
 
     fn lan_edge(&self, near: Near) -> Option<String> {
-        let agent = self.state.agent(near.agent)?;
+        let agent = self.state.agent(near.agent())?;
         let mut edges =
             agent.claims.iter().filter(|edge| edge.near == near && matches!(edge.far, Far::Lan(_)));
         edges.next().map(|edge| render::id_of(self.state, *edge))

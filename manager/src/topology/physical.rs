@@ -18,7 +18,7 @@ use super::stacking;
 pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
     let Some(agent) = state.agent(ix) else { return };
     for &Seen { slot, mac: gateway, ip } in &agent.lans {
-        let near = Near { agent: ix, slot };
+        let near = Near::new(ix, slot);
         if is_ambiguous(gateway) {
             found.push(EdgeKey::to(Layer::Physical, near, Far::OwnLan(gateway)));
             continue;
@@ -33,7 +33,7 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
             continue;
         }
         let Some(far) = owner(state, ix, seen.mac, seen.ip) else { continue };
-        let near = Near { agent: ix, slot: seen.slot };
+        let near = Near::new(ix, seen.slot);
         if !same_lan(state, &agent.lans, near, far) {
             found.push(EdgeKey::between(state, Layer::Physical, near, far));
         }
@@ -42,9 +42,9 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
 
 /// Whether both are on one LAN node already, as members or as its gateway (L2).
 fn same_lan(state: &State, lans: &[Seen], near: Near, far: Near) -> bool {
-    let Some(other) = state.agent(far.agent) else { return false };
+    let Some(other) = state.agent(far.agent()) else { return false };
     let Some(far_mac) = other.interface(far.slot).map(|interface| interface.mac) else { return false };
-    let near_mac = state.agent(near.agent).and_then(|agent| agent.interface(near.slot)?.mac);
+    let near_mac = state.agent(near.agent()).and_then(|agent| agent.interface(near.slot)?.mac);
     let shared = |gateway: Mac| !is_ambiguous(gateway);
     let mine = || lans.iter().filter(|lan| lan.slot == near.slot && shared(lan.mac)).map(|lan| lan.mac);
     let theirs =
@@ -114,7 +114,7 @@ pub(super) fn owner_where(
             agent.name(interface.slot),
         )
     });
-    best.map(|(_, ix, interface)| Near { agent: *ix, slot: interface.slot })
+    best.map(|(_, ix, interface)| Near::new(*ix, interface.slot))
 }
 
 /// Link-layer addresses that several LANs or hosts may have at once: VRRP and CARP (RFC 5798),
@@ -155,7 +155,7 @@ pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
 }
 
 fn evaluate_member(state: &State, near: Near, gateway: Mac) -> Facts {
-    let Some(agent) = state.agent(near.agent) else {
+    let Some(agent) = state.agent(near.agent()) else {
         return Facts { state: EdgeState::Unknown, relation: Relation::Member, seen: [false; 2] };
     };
     let says_so = agent.lans.iter().any(|lan| (lan.slot, lan.mac) == (near.slot, gateway));
@@ -182,7 +182,7 @@ fn evaluate_pair(state: &State, near: Near, far: Near) -> Facts {
 /// reports has its interface down.
 pub(super) fn pair_state(state: &State, near: Near, far: Near, seen: [bool; 2]) -> EdgeState {
     let ends =
-        [near, far].map(|end| state.agent(end.agent).filter(|agent| !agent.silent).zip(Some(end.slot)));
+        [near, far].map(|end| state.agent(end.agent()).filter(|agent| !agent.silent).zip(Some(end.slot)));
     let down = ends.iter().flatten().any(|(agent, slot)| !agent.is_up(*slot));
     let told = ends.iter().zip(seen).any(|(end, seen)| end.is_some() && seen);
     match (told, down) {
@@ -199,10 +199,10 @@ pub(super) fn relation_of(seen: [bool; 2]) -> Relation {
 
 /// The neighbour entry by which one interface sees the other.
 pub(super) fn sees(state: &State, near: Near, far: Near) -> Option<Seen> {
-    let agent = state.agent(near.agent)?;
+    let agent = state.agent(near.agent())?;
     let lan = agent.interface(near.slot).is_some_and(|interface| carries_lan(agent, interface));
     let mut entries = agent.neighbours.iter().filter(|seen| lan && seen.slot == near.slot);
-    entries.find(|seen| owner(state, near.agent, seen.mac, seen.ip) == Some(far)).copied()
+    entries.find(|seen| owner(state, near.agent(), seen.mac, seen.ip) == Some(far)).copied()
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl State {
             if let (Layer::WireGuard, EdgeState::Up | EdgeState::Idle, Far::Agent(far)) =
                 (key.layer, state, key.far)
             {
-                groups.join(key.near.agent, far.agent);
+                groups.join(key.near.agent(), far.agent());
             }
         }
         let agents = (0..).zip(&self.agents).filter(|(_, agent)| agent.is_some());
@@ -88,7 +88,7 @@ impl State {
             claims.dedup();
             for key in claims.drain(..) {
                 // An agent's own edges while its record is at hand; those of others once, later.
-                if key.near.agent == ix {
+                if key.near.agent() == ix {
                     edges.push((key, edge::evaluate(self, key).state));
                 } else {
                     elsewhere.push(key);
@@ -99,7 +99,7 @@ impl State {
         elsewhere.sort_unstable();
         elsewhere.dedup();
         elsewhere.retain(|key| {
-            let ix = key.near.agent as usize;
+            let ix = key.near.agent() as usize;
             edges[starts[ix]..starts[ix + 1]].binary_search_by_key(key, |edge| edge.0).is_err()
         });
         edges.extend(elsewhere.into_iter().map(|key| (key, edge::evaluate(self, key).state)));
@@ -156,7 +156,7 @@ impl State {
             return;
         }
         for owner in owners() {
-            let there = self.agent(owner.near.agent);
+            let there = self.agent(owner.near.agent());
             let there = there.map(|agent| side_of(agent, agent.device(owner.near.slot), None, Shared::No));
             let (mut sides, mut ends) = ([side, there.unwrap_or_default()], [block.near, owner.near]);
             if !self.comes_first(block, owner) {
@@ -173,8 +173,8 @@ impl State {
     }
 
     fn comes_first(&self, a: &Block, b: &Block) -> bool {
-        let name = |near: Near| self.agent(near.agent).map(|agent| agent.name(near.slot));
-        if a.near.agent == b.near.agent { name(a.near) <= name(b.near) } else { a.id <= b.id }
+        let name = |near: Near| self.agent(near.agent()).map(|agent| agent.name(near.slot));
+        if a.near.agent() == b.near.agent() { name(a.near) <= name(b.near) } else { a.id <= b.id }
     }
 }
 
@@ -193,7 +193,7 @@ impl Rows {
             let number = place(self.blocks.len());
             let next =
                 device.key.map_or(NONE, |key| std::mem::replace(&mut self.first[key as usize], number));
-            let near = Near { agent: ix, slot: device.slot };
+            let near = Near::new(ix, device.slot);
             let (own, end) = (device.key.unwrap_or(NONE), place(self.peers.len()));
             self.blocks.push(Block { near, id: agent.id, own, start, end, next });
         }

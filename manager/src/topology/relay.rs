@@ -34,11 +34,11 @@ fn hop(from: AgentIx, far: Far) -> EdgeKey {
 
 /// The agents whose latest report came by a hop: the sender's own first, then in order of id.
 pub(super) fn users(state: &State, key: EdgeKey) -> Vec<AgentIx> {
-    let Some(sender) = state.agent(key.near.agent) else { return Vec::new() };
-    let others = state.index.relayed_by(sender.id).iter().copied().filter(|ix| *ix != key.near.agent);
-    let users = std::iter::once(key.near.agent).chain(others);
+    let Some(sender) = state.agent(key.near.agent()) else { return Vec::new() };
+    let others = state.index.relayed_by(sender.id).iter().copied().filter(|ix| *ix != key.near.agent());
+    let users = std::iter::once(key.near.agent()).chain(others);
     let mut users: Vec<AgentIx> = users.filter(|ix| hops(state, *ix).contains(&Some(key))).collect();
-    users.sort_by_key(|ix| (*ix != key.near.agent, state.agent(*ix).map(|agent| agent.id)));
+    users.sort_by_key(|ix| (*ix != key.near.agent(), state.agent(*ix).map(|agent| agent.id)));
     users
 }
 
@@ -47,11 +47,11 @@ pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
     let lively = |ix: AgentIx| state.agent(ix).is_some_and(|agent| !agent.silent);
     // The sender's own report tells most often; only where it does not, those of others are asked.
     let direct = |ix| state.agent(ix).is_some_and(|agent| agent.relay.is_empty());
-    let own = lively(key.near.agent)
-        && if direct(key.near.agent) {
+    let own = lively(key.near.agent())
+        && if direct(key.near.agent()) {
             key.far == Far::Manager
         } else {
-            hops(state, key.near.agent).first() == Some(&Some(key))
+            hops(state, key.near.agent()).first() == Some(&Some(key))
         };
     let fresh = own || users(state, key).iter().any(|ix| lively(*ix));
     let state = if fresh { EdgeState::Up } else { EdgeState::Unknown };

@@ -75,7 +75,7 @@ pub(super) fn id_of(state: &State, key: EdgeKey) -> String {
 }
 
 fn push_near(id: &mut String, state: &State, near: Near) {
-    let Some((agent, names)) = state.known(near.agent) else { return };
+    let Some((agent, names)) = state.known(near.agent()) else { return };
     let _ = write!(id, "{agent}");
     let name = names.get(near.slot);
     if !name.is_empty() {
@@ -87,7 +87,7 @@ fn push_near(id: &mut String, state: &State, near: Near) {
 /// The two ends; one that is no agent comes second.
 pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
     let near = |near: Near| {
-        let Some((agent, names)) = state.known(near.agent) else {
+        let Some((agent, names)) = state.known(near.agent()) else {
             return End { node: String::new(), interface: None };
         };
         let name = names.get(near.slot);
@@ -103,11 +103,11 @@ pub(super) fn ends(state: &State, key: EdgeKey) -> [End; 2] {
 /// The id of a node that is no agent, at the far end of an edge; some belong to the near end.
 pub(super) fn far_id(state: &State, far: Far, near: Option<Near>) -> String {
     let place = || {
-        let known = near.and_then(|near| Some((state.known(near.agent)?, near.slot)));
+        let known = near.and_then(|near| Some((state.known(near.agent())?, near.slot)));
         known.map_or_else(|| "/".to_owned(), |((agent, names), slot)| format!("{agent}/{}", names.get(slot)))
     };
     match far {
-        Far::Agent(far) => state.known(far.agent).map_or_else(String::new, |(agent, _)| agent.to_string()),
+        Far::Agent(far) => state.known(far.agent()).map_or_else(String::new, |(agent, _)| agent.to_string()),
         Far::Key(number) => format!("ext:{}", state.index.keys.key(number)),
         Far::Lan(mac) => format!("lan:{}", mac_text(mac)),
         Far::OwnLan(mac) => format!("lan:{}@{}", mac_text(mac), place()),
@@ -122,7 +122,7 @@ pub(super) fn halves(state: &State, key: EdgeKey) -> [Option<(&Agent, &Half)>; 2
         return [None, None];
     }
     let device = |near: Near| -> Option<(&Agent, &Device)> {
-        let agent = state.agent(near.agent)?;
+        let agent = state.agent(near.agent())?;
         Some((agent, agent.device(near.slot)?))
     };
     match key.far {

@@ -108,7 +108,7 @@ impl State {
     fn lacks_keepalive(&self, ix: AgentIx, agent: &Agent) -> bool {
         agent.claims.iter().filter(|key| key.layer == Layer::WireGuard).any(|key| {
             let Far::Agent(far) = key.far else { return false };
-            let other = if key.near.agent == ix { far.agent } else { key.near.agent };
+            let other = if key.near.agent() == ix { far.agent() } else { key.near.agent() };
             let halves = render::halves(self, *key);
             let silent = halves.iter().all(|half| half.is_some_and(|(_, half)| half.keepalive_s == 0));
             let natted = || nat::of(self, other, false).is_some_and(|seen| seen.nat.kind != NatKind::None);
@@ -236,8 +236,8 @@ impl State {
         let Some(agent) = self.agent(ix) else { return };
         for key in agent.claims.iter().filter(|key| key.layer == Layer::WireGuard) {
             let Far::Agent(far) = key.far else { continue };
-            let mate = if key.near.agent == ix { far } else { key.near };
-            let Some(other) = self.agent(mate.agent).filter(|other| other.id != id) else { continue };
+            let mate = if key.near.agent() == ix { far } else { key.near };
+            let Some(other) = self.agent(mate.agent()).filter(|other| other.id != id) else { continue };
             f(other.id, other.interface(mate.slot).map_or(&[], |interface| other.addresses(interface)));
         }
     }
@@ -259,9 +259,9 @@ impl State {
         let works = |state| matches!(state, EdgeState::Up | EdgeState::Idle);
         for (key, _) in self.edges.iter().filter(|(key, kept)| works(kept.state) && key.layer != Layer::Relay)
         {
-            let a = key.near.agent as usize;
+            let a = key.near.agent() as usize;
             let b = match key.far {
-                Far::Agent(far) => far.agent as usize,
+                Far::Agent(far) => far.agent() as usize,
                 Far::Lan(mac) => *lans.entry(mac).or_insert_with(|| {
                     ids.push(None);
                     neighbours.push(Vec::new());

@@ -244,7 +244,7 @@ impl State {
     }
 
     fn note_touched(&mut self) {
-        let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent);
+        let ends = self.pending.edges.keys().flat_map(|key| key.agents()).flatten().map(|near| near.agent());
         let all = self.pending.agents.iter().copied().chain(ends);
         let ids = all.filter_map(|ix| Some(self.agent(ix)?.id));
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).agents.extend(ids);

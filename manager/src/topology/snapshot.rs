@@ -58,7 +58,7 @@ impl EdgeSnapshot {
     pub(super) fn shape(&self, state: &State, key: EdgeKey) -> MapEdge {
         let half = |end: usize| {
             let (near, half) = (key.agents()[end]?, self.halves[end].as_ref()?);
-            let (_, names) = state.known(near.agent)?;
+            let (_, names) = state.known(near.agent())?;
             Some(HalfShape {
                 peer: state.index.keys.key(half.peer),
                 handshake: half.handshake,

@@ -312,7 +312,7 @@ impl Fleet {
         let state = &self.state;
         let (mut health, mut lossy) = (Health::default(), RefSet::default());
         for (key, kept) in state.edges.iter() {
-            let dark = key.agents().iter().flatten().any(|end| state.agent(end.agent).unwrap().silent);
+            let dark = key.agents().iter().flatten().any(|end| state.agent(end.agent()).unwrap().silent);
             assert!(kept.dark == dark || key.layer != Layer::WireGuard, "{key:?}");
             health.take(*key, kept);
             let halves = render::halves(state, *key);

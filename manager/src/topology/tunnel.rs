@@ -154,7 +154,7 @@ impl Walk<'_> {
             );
             return Ok(());
         };
-        let Some(other) = self.state.agent(far.agent) else { return Ok(()) };
+        let Some(other) = self.state.agent(far.agent()) else { return Ok(()) };
         let Some(there) = other.device(far.slot) else { return Ok(()) };
         let taken = chosen_peer(there, source).map(|half| half.key);
         if taken.is_some() && taken == device.key {
@@ -233,7 +233,7 @@ fn ends_down(state: &State, edge: EdgeKey) -> bool {
     edge.agents()
         .into_iter()
         .flatten()
-        .any(|end| state.agent(end.agent).is_some_and(|agent| !agent.is_up(end.slot)))
+        .any(|end| state.agent(end.agent()).is_some_and(|agent| !agent.is_up(end.slot)))
 }
 
 fn best_prefix(half: &Half, to: IpAddr) -> Option<Cidr> {

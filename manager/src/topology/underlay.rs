@@ -54,7 +54,7 @@ pub(super) fn of_half(state: &State, near: Near, device: &Device, half: &Half) -
 
 /// What carries the packets of a tunnel interface to an outer address.
 pub(super) fn of_endpoint(state: &State, near: Near, endpoint: Endpoint, mark: u32) -> Option<Underlay> {
-    let agent = state.agent(near.agent)?;
+    let agent = state.agent(near.agent())?;
     let (kind, route) = way(agent, near.slot, endpoint, mark);
     let slot = route.map_or(endpoint.zone, |route| route.slot);
     let inside = (kind == UnderlayKind::Nested).then(|| inner_edge(state, near, slot, endpoint.ip));
@@ -101,8 +101,8 @@ pub(super) fn way(agent: &Agent, slot: Slot, endpoint: Endpoint, mark: u32) -> (
 
 /// The id of the edge that a packet into a tunnel of the same host takes.
 fn inner_edge(state: &State, near: Near, slot: Slot, to: IpAddr) -> Option<String> {
-    let agent = state.agent(near.agent)?;
-    let carrying = Near { agent: near.agent, slot };
+    let agent = state.agent(near.agent())?;
+    let carrying = Near::new(near.agent(), slot);
     let mut edges = Vec::new();
     if let Some(device) = agent.device(slot) {
         let half = chosen_peer(device, to)?;

@@ -16,14 +16,14 @@ pub(super) fn claims(state: &State, ix: AgentIx, found: &mut Vec<EdgeKey>) {
     let Some(agent) = state.agent(ix) else { return };
     for device in &agent.devices {
         for brief in &device.briefs {
-            half_edges(state, Near { agent: ix, slot: device.slot }, device, brief.key, found);
+            half_edges(state, Near::new(ix, device.slot), device, brief.key, found);
         }
     }
 }
 
 /// The edges of one peer: most often one; several only where several devices own its key.
 pub(super) fn half_edges(state: &State, near: Near, device: &Device, peer: KeyIx, found: &mut Vec<EdgeKey>) {
-    let owners = state.index.keys.owners(peer).iter().map(|&(agent, slot)| Near { agent, slot });
+    let owners = state.index.keys.owners(peer).iter().map(|&(agent, slot)| Near::new(agent, slot));
     let owners = owners.filter(|owner| *owner != near);
     let mutual = owners.clone().filter(|owner| holds(state, *owner, device.key));
     let before = found.len();
@@ -38,7 +38,7 @@ pub(super) fn half_edges(state: &State, near: Near, device: &Device, peer: KeyIx
 }
 
 fn holds(state: &State, owner: Near, key: Option<KeyIx>) -> bool {
-    let device = state.agent(owner.agent).and_then(|agent| agent.device(owner.slot));
+    let device = state.agent(owner.agent()).and_then(|agent| agent.device(owner.slot));
     device.zip(key).is_some_and(|(device, key)| device.brief(key).is_some())
 }
 
@@ -112,7 +112,7 @@ pub(super) fn evaluate(state: &State, key: EdgeKey) -> Facts {
 fn sides(state: &State, key: EdgeKey) -> ([Side; 2], bool) {
     let [near, far] =
         [Some(key.near), if let Far::Agent(far) = key.far { Some(far) } else { None }].map(|end| {
-            end.and_then(|near| state.agent(near.agent).map(|agent| (agent, agent.device(near.slot))))
+            end.and_then(|near| state.agent(near.agent()).map(|agent| (agent, agent.device(near.slot))))
         });
     let own_key = |end: Option<(&Agent, Option<&Device>)>| end.and_then(|(_, device)| device?.key);
     let side = |end: Option<(&Agent, Option<&Device>)>, peer: Option<KeyIx>| {

@@ -311,11 +311,9 @@ fn changed(facts: &Facts<'_>, found: &mut Vec<Finding>) {
     for (id, _, watch) in facts.watched() {
         for (interface, device) in watch.devices.iter() {
             for peer in device.peers.values() {
-                let Some((_, before)) = peer.allowed_changed().filter(|(at, _)| facts.now - at <= RECENT)
-                else {
-                    continue;
-                };
-                let Some(key) = facts.state.key_of_peer(id, interface, peer.place) else { continue };
+                let Some((at, before)) = peer.allowed_changed() else { continue };
+                let key = facts.state.key_of_peer(id, interface, peer.place);
+                let Some(key) = key.filter(|_| facts.now - at <= RECENT) else { continue };
                 let (name, other) = (facts.name(id), peer_name(facts, key));
                 let finding = Finding::new("ALLOWED_IPS_CHANGED", format!("{id}/{interface} peer {key}"))
                     .say(format!(

@@ -125,11 +125,8 @@ impl<'a> Walk<'a> {
             match step {
                 Ok(next) if self.passed.contains(&(self.at, next)) => {
                     let label = |ix| self.state.agent(ix).map(Agent::label).unwrap_or_default();
-                    let text = format!(
-                        "back at {}, which sends it to {} again",
-                        label(self.at),
-                        label(next.agent())
-                    );
+                    let (here, next) = (label(self.at), label(next.agent()));
+                    let text = format!("back at {here}, which sends it to {next} again");
                     break (Outcome::Loop, text);
                 }
                 Ok(next) => {

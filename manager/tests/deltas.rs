@@ -82,8 +82,7 @@ fn a_difference_is_stored_as_it_came_and_shown_byte_for_byte() {
     let next = json(&actor, 9999);
     assert_eq!(manager.report(&delta(&actor, 5, &next, 1, &first)).code, Code::Stored);
     assert!(shows(&manager, &actor, &next));
-    let (_, topology) = manager.get("/status/topology");
-    assert!(topology.to_string().contains("router-1"));
+    manager.wait("/status/topology", |map| map.to_string().contains("router-1"));
     // One that comes late is told apart as ever, whatever it is the difference to.
     let second = json(&actor, 20_000);
     assert_eq!(manager.report(&whole(&actor, 8, &second)).code, Code::Stored);

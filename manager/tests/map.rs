@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Actor, Manager, now_ms};
 use proto::ack::Code;
@@ -69,18 +69,6 @@ fn send(manager: &Manager, actor: &Actor, tick: u64, report: &Report) {
 }
 
 /// Waits until the answer of `path` fits.
-fn wait(manager: &Manager, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + Duration::from_secs(10);
-    loop {
-        let (status, json) = manager.get(path);
-        if status == 200 && fits(&json) {
-            return json;
-        }
-        assert!(Instant::now() < until, "{path} is still {json:#}\n{}", manager.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn wireguard_state(map: &Value) -> Option<String> {
     let edges = map["edges"].as_array()?;
     let edge = edges.iter().find(|edge| edge["layer"] == "wireguard")?;
@@ -93,11 +81,11 @@ fn both_ends_make_one_edge_whose_past_can_be_seen_also_after_a_restart() {
     let (a, b) = (Actor::new("a"), Actor::new("b"));
     send(&manager, &a, 1, &tunnel(&a, 1, 2, Some(20)));
     send(&manager, &b, 1, &tunnel(&b, 2, 1, Some(20)));
-    let map = wait(&manager, "/status/topology", |map| wireguard_state(map).as_deref() == Some("up"));
+    let map = manager.wait("/status/topology", |map| wireguard_state(map).as_deref() == Some("up"));
     let edge = map["edges"].as_array().unwrap().iter().find(|edge| edge["layer"] == "wireguard").unwrap();
     assert_eq!(edge["relation"], "confirmed");
     assert!(!edge["evidence"].as_array().unwrap().is_empty(), "no edge without evidence");
-    let healthy = wait(&manager, "/status/events", |events| {
+    let healthy = manager.wait("/status/events", |events| {
         events["events"].as_array().unwrap().iter().any(|event| event["change"]["event"] == "edge_appeared")
     });
     let then = healthy["events"].as_array().unwrap().last().unwrap()["at"].as_i64().unwrap();
@@ -122,8 +110,8 @@ fn both_ends_make_one_edge_whose_past_can_be_seen_also_after_a_restart() {
     std::thread::sleep(Duration::from_millis(1100));
     send(&manager, &a, 2, &tunnel(&a, 1, 2, Some(900)));
     send(&manager, &b, 2, &tunnel(&b, 2, 1, Some(900)));
-    wait(&manager, "/status/topology", |map| wireguard_state(map).as_deref() == Some("down"));
-    wait(&manager, &format!("/status/topology?at={}", now_ms() + 60_000), |map| {
+    manager.wait("/status/topology", |map| wireguard_state(map).as_deref() == Some("down"));
+    manager.wait(&format!("/status/topology?at={}", now_ms() + 60_000), |map| {
         wireguard_state(map).as_deref() == Some("down")
     });
     let past = |manager: &Manager| manager.get(&format!("/status/topology?at={then}")).1;
@@ -146,7 +134,7 @@ fn both_ends_make_one_edge_whose_past_can_be_seen_also_after_a_restart() {
     assert_eq!(state, "down");
     manager.kill();
     manager.resume();
-    let map = wait(&manager, "/status/topology", |map| wireguard_state(map).as_deref() == Some("down"));
+    let map = manager.wait("/status/topology", |map| wireguard_state(map).as_deref() == Some("down"));
     let edge = map["edges"].as_array().unwrap().iter().find(|edge| edge["layer"] == "wireguard").unwrap();
     let since: i64 = manager.query("SELECT since FROM topology_edges WHERE layer = 'wireguard'");
     std::thread::sleep(Duration::from_millis(1500));
@@ -174,7 +162,7 @@ fn counts_alone_reach_the_map_whatever_came_between() {
         let draft = Draft { kind, agent: a.agent, boot: a.boot, tick, nonce, json: &json };
         let sealed = draft.seal_as(Encoding::Delta(1), &base.encode(&json), &a.psk, now_ms());
         assert_eq!(manager.report(&sealed).code, Code::Stored);
-        wait(manager, "/status/topology", |map| {
+        manager.wait("/status/topology", |map| {
             let edges = map["edges"].as_array().unwrap();
             let edge = edges.iter().find(|edge| edge["layer"] == "wireguard");
             let nodes = map["nodes"].as_array().unwrap();
@@ -201,9 +189,9 @@ fn a_poller_is_told_when_nothing_changed() {
     let manager = Manager::start(&[]);
     let a = Actor::new("a");
     send(&manager, &a, 1, &tunnel(&a, 1, 2, Some(20)));
-    wait(&manager, "/status/topology", |map| wireguard_state(map).is_some());
+    manager.wait("/status/topology", |map| wireguard_state(map).is_some());
     let written = |events: &Value| events.to_string().contains("edge_appeared");
-    wait(&manager, "/status/events", written);
+    manager.wait("/status/events", written);
     for path in ["/status/topology", "/status/topology?detail=structure", "/status/events?after=100"] {
         let tag = manager.header(path, "etag", &[]).1.unwrap();
         assert_eq!(manager.header(path, "etag", &[("If-None-Match", &tag)]), (304, Some(tag.clone())));
@@ -225,7 +213,7 @@ fn a_path_is_walked_there_and_back_and_bad_questions_are_named() {
     let (a, b) = (Actor::new("a"), Actor::new("b"));
     send(&manager, &a, 1, &tunnel(&a, 1, 2, Some(20)));
     send(&manager, &b, 1, &tunnel(&b, 2, 1, Some(20)));
-    wait(&manager, "/status/topology", |map| wireguard_state(map).as_deref() == Some("up"));
+    manager.wait("/status/topology", |map| wireguard_state(map).as_deref() == Some("up"));
     let path = manager.get(&format!("/status/path?from={}&to={}", a.agent, b.agent)).1;
     assert_eq!(path["forward"]["outcome"], "delivered", "{path:#}");
     assert_eq!(path["back"]["outcome"], "delivered");
@@ -258,9 +246,9 @@ fn a_reset_takes_an_agent_off_the_map_and_undo_brings_it_back() {
     send(&manager, &a, 1, &tunnel(&a, 1, 2, Some(20)));
     let shown =
         |map: &Value| map["nodes"].as_array().unwrap().iter().any(|node| node["id"] == a.agent.to_string());
-    wait(&manager, "/status/topology", shown);
+    manager.wait("/status/topology", shown);
     assert!(manager.command().args(["-reset", "all"]).output().unwrap().status.success());
-    wait(&manager, "/status/topology", |map| !shown(map));
+    manager.wait("/status/topology", |map| !shown(map));
     assert!(manager.command().args(["-undo", "all"]).output().unwrap().status.success());
-    wait(&manager, "/status/topology", shown);
+    manager.wait("/status/topology", shown);
 }

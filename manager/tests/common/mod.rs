@@ -132,6 +132,19 @@ impl Manager {
         (status, json)
     }
 
+    /// What a path shows, once it fits.
+    pub fn wait(&self, path: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (status, json) = self.get(path);
+            if status == 200 && fits(&json) {
+                return json;
+            }
+            assert!(Instant::now() < until, "{path} is still {json:#}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// The status and one header of the answer to a GET with these headers.
     pub fn header(&self, path: &str, name: &str, headers: &[(&str, &str)]) -> (u16, Option<String>) {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

@@ -19,11 +19,12 @@ use super::record::{Agent, AgentIx, Iface, Mac, NO_SLOT, Slot};
 pub(super) struct Index {
     pub(super) keys: Keys,
     pub(super) macs: SharedOwners<Mac>,
-    /// Addresses of WireGuard devices, by themselves.
+    /// Addresses of WireGuard devices.
     pub(super) tunnel_addresses: SharedOwners<IpAddr>,
     pub(super) hostnames: SharedOwners<Box<str>>,
     mac_seekers: Owners<Mac, AgentIx>,
-    address_owners: Owners<IpAddr>,
+    /// Addresses of other interfaces.
+    pub(super) lan_addresses: Owners<IpAddr>,
     address_seekers: Owners<IpAddr, AgentIx>,
     tunnels: Owners<TunnelEnds>,
     relayed: Owners<AgentId, AgentIx>,
@@ -60,8 +61,9 @@ impl Index {
         self.mac_seekers.of(&mac)
     }
 
-    pub(super) fn address_owners(&self, ip: IpAddr) -> &[(AgentIx, Slot)] {
-        self.address_owners.of(&ip)
+    /// Interfaces that hold an address: WireGuard devices after the others.
+    pub(super) fn address_owners(&self, ip: IpAddr) -> impl Iterator<Item = (AgentIx, Slot)> + '_ {
+        self.lan_addresses.of(&ip).iter().chain(self.tunnel_addresses.of(&ip)).copied()
     }
 
     /// Tunnels by their outer addresses.
@@ -90,7 +92,7 @@ impl Index {
     #[cfg(test)]
     pub(super) fn leftovers(&self) -> usize {
         let macs = self.macs.len() + self.mac_seekers.len() + self.hostnames.len();
-        let addresses = self.address_owners.len() + self.address_seekers.len() + self.tunnel_addresses.len();
+        let addresses = self.lan_addresses.len() + self.address_seekers.len() + self.tunnel_addresses.len();
         macs + addresses + self.tunnels.len() + self.relayed.len() + self.keys.in_use()
     }
 
@@ -115,9 +117,10 @@ impl Index {
             }
             let is_device = agent.device(interface.slot).is_some();
             for ip in addresses(agent, interface) {
-                change.apply(&mut self.address_owners, ip, place);
                 if is_device {
                     change.note(&mut self.tunnel_addresses, ip, place);
+                } else {
+                    change.apply(&mut self.lan_addresses, ip, place);
                 }
             }
             if let Some((local, remote)) = overlay::addresses(interface) {

@@ -87,8 +87,8 @@ pub(super) fn sites(state: &State, outside: impl IntoIterator<Item = (AgentIx, I
     members.sort_unstable();
     let sites = members.chunk_by(|a, b| a.0 == b.0).map(|group| {
         let address = group[0].0;
-        let owners = state.index.address_owners(address);
-        let router = owners.first().filter(|first| owners.iter().all(|owner| owner.0 == first.0));
+        let mut owners = state.index.address_owners(address);
+        let router = owners.next().filter(|first| owners.all(|owner| owner.0 == first.0));
         let router = router.and_then(|owner| state.agent(owner.0)).map(|agent| agent.id);
         Site { address, agents: group.iter().map(|(_, id)| *id).collect(), router }
     });

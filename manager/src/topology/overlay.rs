@@ -83,7 +83,7 @@ fn mirror(state: &State, near: Near, kind: InterfaceKind, local: IpAddr, remote:
 /// The only agent that holds an address, where the address tells who is meant: a public one, one
 /// that our AllowedIPs give to that agent, or one that a neighbour entry resolves to it.
 fn sole_owner(state: &State, seeker: AgentIx, ip: IpAddr) -> Option<AgentIx> {
-    let mut owners = state.index.address_owners(ip).iter().map(|owner| owner.0).filter(|ix| *ix != seeker);
+    let mut owners = state.index.address_owners(ip).map(|owner| owner.0).filter(|ix| *ix != seeker);
     let owner = owners.next()?;
     if owners.any(|ix| ix != owner) {
         return None;

@@ -284,8 +284,7 @@ impl<'a> Walk<'a> {
             return Some(far);
         }
         // Not resolved here, but the other end sees us.
-        let owners =
-            || state.index.address_owners(next_hop).iter().map(|&(agent, slot)| Near::new(agent, slot));
+        let owners = || state.index.address_owners(next_hop).map(|(agent, slot)| Near::new(agent, slot));
         let joined = owners().find_map(|far| {
             let mut edges =
                 [Layer::Physical, Layer::Overlay].map(|layer| EdgeKey::between(state, layer, near, far));

@@ -193,12 +193,8 @@ impl State {
     /// Another agent that reports and has an address on an interface that is no WireGuard device.
     #[must_use]
     pub fn lan_owner(&self, ip: IpAddr, than: AgentId) -> Option<AgentId> {
-        let owners = self.index.address_owners(ip).iter().filter_map(|(ix, slot)| {
-            let agent = self.agent(*ix)?;
-            let fits = !agent.silent && agent.id != than && agent.device(*slot).is_none();
-            fits.then_some(agent.id)
-        });
-        owners.min()
+        let owners = self.index.lan_addresses.of(&ip).iter().filter_map(|(ix, _)| self.agent(*ix));
+        owners.filter(|agent| !agent.silent && agent.id != than).map(|agent| agent.id).min()
     }
 
     /// Another agent that has an interface of this link-layer address, reporting or not.

@@ -61,8 +61,11 @@ impl Routes {
 
     /// The routes whose destination holds an address.
     pub(super) fn to(&self, ip: IpAddr) -> impl Iterator<Item = Route> + '_ {
-        let plain = if let IpAddr::V4(ip) = ip { Some(ip) } else { None };
-        let plain = plain.into_iter().flat_map(|ip| self.plain.iter().filter(move |route| route.holds(ip)));
+        let (plain, v4) = match ip {
+            IpAddr::V4(v4) => (&*self.plain, v4),
+            IpAddr::V6(_) => (&[][..], Ipv4Addr::UNSPECIFIED),
+        };
+        let plain = plain.iter().filter(move |route| route.holds(v4));
         let other = self.other.iter().filter(move |route| route.destination.contains(ip));
         plain.filter_map(|route| self.unpack(route)).chain(other.copied())
     }
@@ -114,8 +117,9 @@ impl Plain {
     }
 
     fn holds(&self, ip: Ipv4Addr) -> bool {
-        let differs = self.destination.to_bits() ^ ip.to_bits();
-        differs.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
+        let differs = u64::from(self.destination.to_bits() ^ ip.to_bits());
+        // In 64 bits, as all 32 go where the prefix is of none.
+        differs >> (32 - u32::from(self.prefix)) == 0
     }
 }
 

@@ -146,7 +146,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Alarm> {
 
 /// A list that this program wrote; one that a person broke is empty.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> Vec<T> {
-    serde_json::from_str(json).unwrap_or_default()
+    serde_json::from_slice(json.as_bytes()).unwrap_or_default()
 }
 
 /// What the engine starts from: all alarms, silences, the last number.

@@ -187,7 +187,7 @@ pub fn each_event(
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
         let json: String = row.get(1)?;
-        tell(serde_json::from_str(&json).map_err(|error| broken("events", &error))?);
+        tell(serde_json::from_slice(json.as_bytes()).map_err(|error| broken("events", &error))?);
     }
     Ok(last)
 }

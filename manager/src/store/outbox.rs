@@ -73,7 +73,7 @@ pub fn claim(
     let rows = statement.query_map(params![target, first], |row| row.get::<_, String>(0))?;
     let mut events = Vec::new();
     for json in rows {
-        let read = serde_json::from_str(&json?);
+        let read = serde_json::from_slice(json?.as_bytes());
         events.push(read.map_err(|error| StoreError::Broken(format!("outbox: {error}")))?);
     }
     Ok(Some(Batch { first, at, attempts, events }))

@@ -36,6 +36,10 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_millis(5);
 /// Under load more than that wait already, and waiting would only cost time.
 const FEW: usize = 2;
+/// After this long the writer looks whether many came meanwhile, as they do from clients that were all answered at
+/// once: then it waits no longer.
+const GLANCE: Duration = Duration::from_millis(1);
+const MANY: usize = 8;
 
 /// How the writer fares, for the health check.
 #[derive(Debug, Clone, Default)]
@@ -206,7 +210,10 @@ impl Thread {
             };
             jobs.extend(queue.try_iter().take(BATCH - 1));
             if jobs.len() <= FEW && jobs.iter().all(|job| matches!(job, Job::Report(..))) {
-                std::thread::sleep(GATHER);
+                std::thread::sleep(GLANCE);
+                if self.waiting.load(Ordering::Relaxed) < MANY {
+                    std::thread::sleep(GATHER - GLANCE);
+                }
                 jobs.extend(queue.try_iter().take(BATCH - jobs.len()));
             }
             self.waiting.fetch_sub(jobs.len(), Ordering::Relaxed);

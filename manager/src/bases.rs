@@ -130,10 +130,13 @@ impl Bases {
                 continue;
             }
             inner.bytes += kept.size();
-            inner.oldest_first.push_back((agent, kept.no));
-            if let Some(old) = inner.of.insert(agent, kept) {
-                inner.bytes -= old.size();
+            let no = kept.no;
+            let old = inner.of.insert(agent, kept);
+            // The same one with other edits is as old as it was.
+            if old.as_ref().is_none_or(|old| old.no != no) {
+                inner.oldest_first.push_back((agent, no));
             }
+            inner.bytes -= old.map_or(0, |old| old.size());
         }
         inner.trim(self.room, now);
     }
@@ -195,6 +198,14 @@ mod tests {
         bases.put([(agent(3), kept(5, 1, age_max() + 1))], age_max() + 1);
         assert!(bases.get(agent(2), BOOT, 5).is_none(), "it is too old");
         assert!(bases.get(agent(1), BOOT, 9).is_some());
+        let last = bases.get(agent(1), BOOT, 9).unwrap();
+        let edited = last.edited(Edits::default(), 10, Arc::clone(&last.gist));
+        bases.put([(agent(1), Arc::new(edited))], age_max() + 1);
+        assert_eq!(
+            bases.get(agent(1), BOOT, 9).map(|kept| kept.like),
+            Some(10),
+            "the same one, no older or younger"
+        );
         let inner = bases.inner.read().unwrap();
         assert_eq!(
             (inner.of.len(), inner.oldest_first.len(), inner.bytes),

@@ -107,6 +107,7 @@ fn listed(agents: u32) -> Fleet {
             spooled: 0,
             dropped: 0,
             problems: 0,
+            like: None,
         }),
     };
     Fleet { agents: (0..agents).map(|number| (id(number), agent(number).into())).collect() }

@@ -180,6 +180,7 @@ impl Keeper<'_> {
                 let mut state = self.atlas.state_mut();
                 if state.apply(&receipt, &report) != Applied::Late {
                     watches.note(&receipt, &report);
+                    state.rests_on(id, latest.like);
                 }
             }
             Ok(None) => {}

@@ -60,6 +60,9 @@ pub struct Latest {
     pub dropped: u64,
     /// How many problems it met while collecting.
     pub problems: usize,
+    /// The report of that start from which it differs in counters alone, or itself, where later ones may be read by it;
+    /// `None` where that is not known.
+    pub like: Option<u64>,
 }
 
 impl Latest {
@@ -161,6 +164,7 @@ mod tests {
             spooled: 0,
             dropped: 0,
             problems: 0,
+            like: None,
         });
         Agent {
             no: 1,

@@ -126,6 +126,12 @@ pub fn report(
     if place == Place::Present {
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, (&says, &payload, &gist), now)?;
+        if let Some(latest) = &mut Arc::make_mut(&mut live.agent).latest {
+            latest.like = match &says {
+                Says::Moved(_, base) => Some(base.like),
+                Says::All(_) => kept.as_ref().map(|kept| kept.like),
+            };
+        }
         learned.news.push(News::Report(receipt, Present { no, says, is_basis: kept.is_some() }));
     }
     learned.bases.extend(kept.map(|kept| (agent, Arc::new(kept))));
@@ -242,6 +248,7 @@ impl Live {
             spooled: 0,
             dropped: 0,
             problems: 0,
+            like: None,
         };
         latest.describe(gist);
         let agent = Arc::make_mut(&mut self.agent);

@@ -215,6 +215,7 @@ mod tests {
             spooled: 0,
             dropped: 0,
             problems: 0,
+            like: None,
         };
         let (mut arrived, mut read) = (latest(), latest());
         arrived.describe(&crate::gist::Gist::of(&report));

@@ -128,6 +128,7 @@ fn latest_from_row(row: &Row<'_>) -> rusqlite::Result<Latest> {
         spooled: 0,
         dropped: 0,
         problems: 0,
+        like: None,
     })
 }
 

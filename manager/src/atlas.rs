@@ -96,22 +96,22 @@ pub fn take(
     watches: &mut Watches,
     readers: &Readers,
     receipt: &Receipt,
-    Present { no, says, is_basis }: Present,
+    Present { no, says, like }: Present,
 ) -> Result<(), StoreError> {
-    let (report, basis) = match says {
-        Says::All(report) => (report, is_basis.then_some(receipt.tick)),
+    let report = match says {
+        Says::All(report) => report,
         Says::Moved(counts, kept) => match state.apply_counts(receipt, kept.like, &counts) {
             Some(Applied::Late) => return Ok(()),
             Some(_) => {
                 watches.count(receipt, &counts);
                 return Ok(());
             }
-            None => (Box::new(readers.read(|db| reports::report(db, no))?), Some(kept.like)),
+            None => Box::new(readers.read(|db| reports::report(db, no))?),
         },
     };
     if state.apply(receipt, &report) != Applied::Late {
         watches.note(receipt, &report);
-        state.rests_on(receipt.agent, basis);
+        state.rests_on(receipt.agent, like);
     }
     Ok(())
 }

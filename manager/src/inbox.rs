@@ -29,8 +29,8 @@ pub struct Present {
     pub no: i64,
     /// What it says.
     pub says: Says,
-    /// Whether later ones may be read by it.
-    pub is_basis: bool,
+    /// As [`crate::fleet::Latest::like`].
+    pub like: Option<u64>,
 }
 
 /// Reports that wait at most: 2 KB each in memory where only counts moved, and the work of a few milliseconds.
@@ -145,12 +145,12 @@ mod tests {
         let gist = Arc::new(Gist::of(&Report::default()));
         let kept = Kept::new(1, (BootId([0; 16]), 1), 1, None, gist);
         let says = Says::Moved(Box::default(), Arc::new(kept));
-        News::Report(receipt(agent), Present { no: 2, says, is_basis: false })
+        News::Report(receipt(agent), Present { no: 2, says, like: Some(1) })
     }
 
     fn whole(agent: usize) -> News {
         let says = Says::All(Box::default());
-        News::Report(receipt(agent), Present { no: 2, says, is_basis: true })
+        News::Report(receipt(agent), Present { no: 2, says, like: Some(1) })
     }
 
     #[test]

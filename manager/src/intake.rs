@@ -124,15 +124,16 @@ pub fn report(
         Basis::Edited(..) | Basis::Old => None,
     };
     if place == Place::Present {
+        let like = match &says {
+            Says::Moved(_, base) => Some(base.like),
+            Says::All(_) => kept.as_ref().map(|kept| kept.like),
+        };
         let receipt = Receipt { agent, boot, tick, received_at: now, relay: path.clone() };
         live.apply(connection, no, &header, psk, path, (&says, &payload, &gist), now)?;
         if let Some(latest) = &mut Arc::make_mut(&mut live.agent).latest {
-            latest.like = match &says {
-                Says::Moved(_, base) => Some(base.like),
-                Says::All(_) => kept.as_ref().map(|kept| kept.like),
-            };
+            latest.like = like;
         }
-        learned.news.push(News::Report(receipt, Present { no, says, is_basis: kept.is_some() }));
+        learned.news.push(News::Report(receipt, Present { no, says, like }));
     }
     learned.bases.extend(kept.map(|kept| (agent, Arc::new(kept))));
     Ok(Ok(ack(Code::Stored, now)))
